@@ -1,0 +1,124 @@
+"""Observables: what a run remembers, folded into the time loop in O(nodes) memory."""
+
+from abc import abstractmethod
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+NodeArray = Float[Array, " nodes"]
+
+
+class AbstractObservable(eqx.Module):
+    """Something measured while the solver runs.
+
+    `update` sees every time step and must cost O(nodes); its node order is the solver's own.
+    `frame` sees the voltage once every frame, in the order of the mesh, and returns what is to be
+    kept of it. `result` turns the last carry into per-node arrays, which the solver hands back in
+    the order of the mesh.
+    """
+
+    @abstractmethod
+    def init(self, v: NodeArray) -> Any:
+        """Return the carry before the first step."""
+
+    def update(
+        self, carry: Any, v_old: NodeArray, v_new: NodeArray, t_old: Array, dt: Array
+    ) -> Any:
+        """Fold one step from `v_old` at time `t_old` (ms) to `v_new` into the carry."""
+        del v_old, v_new, t_old, dt
+        return carry
+
+    def frame(self, carry: Any, v: NodeArray, t: Array) -> Any:
+        """Return what to keep of the voltage `v` at frame time `t` (ms); None for nothing."""
+        del carry, v, t
+        return None
+
+    def result(self, carry: Any) -> Any:
+        """Return the final per-node arrays; None for nothing."""
+        del carry
+        return None
+
+
+class ActivationTime(AbstractObservable):
+    """First upward crossing of a threshold, interpolated linearly within the step.
+
+    Nodes that never cross hold +inf in the solver; mask them (`jnp.isfinite`) before any mean.
+    """
+
+    threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=-20.0)  # mV
+
+    def init(self, v: NodeArray) -> NodeArray:
+        return jnp.full(v.shape, jnp.inf, v.dtype)
+
+    def update(self, carry, v_old, v_new, t_old, dt):
+        threshold = self.threshold.astype(v_new.dtype)
+        rising = (v_old < threshold) & (v_new >= threshold)
+        return jnp.where(
+            rising & (carry == jnp.inf), crossing(v_old, v_new, t_old, dt, threshold), carry
+        )
+
+    def result(self, carry):
+        return carry
+
+
+class RepolarisationTime(AbstractObservable):
+    """Last downward crossing of a threshold, interpolated linearly within the step."""
+
+    threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=-70.0)  # mV
+
+    def init(self, v: NodeArray) -> NodeArray:
+        return jnp.full(v.shape, jnp.inf, v.dtype)
+
+    def update(self, carry, v_old, v_new, t_old, dt):
+        threshold = self.threshold.astype(v_new.dtype)
+        falling = (v_old >= threshold) & (v_new < threshold)
+        # a node that rises again has not repolarised yet
+        rising = (v_old < threshold) & (v_new >= threshold)
+        time = jnp.where(falling, crossing(v_old, v_new, t_old, dt, threshold), carry)
+        return jnp.where(rising, jnp.inf, time)
+
+    def result(self, carry):
+        return carry
+
+
+class Probe(AbstractObservable):
+    """The voltage at chosen nodes, once a frame."""
+
+    nodes: Int[np.ndarray, " probes"] = eqx.field(converter=lambda n: np.asarray(n, np.int32))
+
+    def init(self, v: NodeArray) -> None:
+        if self.nodes.size and (self.nodes.min() < 0 or self.nodes.max() >= v.shape[0]):
+            raise ValueError(
+                f"Probe: node indices span {self.nodes.min()} to {self.nodes.max()}, but the mesh "
+                f"has nodes 0 to {v.shape[0] - 1}. Give indices of mesh nodes."
+            )
+
+    def frame(self, carry, v, t):
+        return v[self.nodes]
+
+
+class Snapshots(AbstractObservable):
+    """The whole voltage field, once a frame. Memory grows with the frames: use a callback instead
+    where the run streams to a file.
+    """
+
+    def init(self, v: NodeArray) -> None:
+        return None
+
+    def frame(self, carry, v, t):
+        return v
+
+
+def crossing(
+    v_old: NodeArray, v_new: NodeArray, t_old: Array, dt: Array, threshold: Array
+) -> NodeArray:
+    """Time of the crossing of `threshold` between two voltages one step apart, in ms."""
+    difference = v_new - v_old
+    # the double where keeps the gradient finite at nodes that do not move
+    moving = difference != 0
+    fraction = jnp.where(moving, (threshold - v_old) / jnp.where(moving, difference, 1.0), 0.0)
+    return t_old + dt * jax.lax.clamp(jnp.zeros((), v_new.dtype), fraction, jnp.ones((), v_new.dtype))

@@ -1,0 +1,115 @@
+"""The monodomain problem, and the discrete system that the time loop runs on."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.numerics.fem import p1_geometry
+from cardiotwin.numerics.rows import (
+    TETRAHEDRON_EDGES,
+    RowPattern,
+    edge_sums,
+    node_sums,
+    row_pattern,
+)
+from cardiotwin.tissue.conductivity import Tissue
+from cardiotwin.tissue.stimulus import AbstractStimulus, Pulses, reorder
+
+
+class System(eqx.Module):
+    """M dv/dt = L v + M (stimulus - I_ion / C_m), in the node order of `pattern`.
+
+    L is minus the stiffness matrix of the diffusion tensor; both L and the off-diagonal of the
+    consistent mass are stored by edge.
+    """
+
+    pattern: RowPattern
+    points: Float[np.ndarray, "nodes 3"]  # mm, in the order of the rows
+    mass: Float[np.ndarray, " nodes"]  # lumped, mm3
+    mass_edges: Float[np.ndarray, " edges"]  # off-diagonal of the consistent mass, mm3
+    diffusion_edges: Float[Array, " edges"]  # off-diagonal of L, mm3/ms
+    cell: AbstractIonicModel
+    pulses: tuple[Pulses, ...]
+
+    @property
+    def nodes(self) -> int:
+        """Number of nodes."""
+        return self.pattern.nodes
+
+    def to_rows(self, values: Any, dtype: Any) -> Array:
+        """A scalar, or a per-node array in the order of the mesh, as [nodes] in row order."""
+        values = jnp.asarray(values, dtype)
+        if values.ndim == 0:
+            return jnp.full((self.nodes,), values)
+        return values[self.pattern.order]
+
+    def to_mesh(self, values: Array) -> Array:
+        """Per-node values from the order of the rows to the order of the mesh."""
+        return values[self.pattern.rank]
+
+
+class AbstractProblem(eqx.Module):
+    """Something that `solve` can step."""
+
+    def discretise(self) -> System:
+        """Assemble the discrete system."""
+        raise NotImplementedError
+
+
+class Monodomain(AbstractProblem):
+    """chi (C_m dV/dt + I_ion) = div(sigma_m grad V) + stimulus, no flux through the surface.
+
+    Args:
+        mesh: tetrahedra in mm.
+        tissue: fibres and conductivities, one entry an element.
+        cell: the ionic model; its parameters are scalars or one value a node.
+        stimulus: where and when the tissue is excited.
+    """
+
+    mesh: Mesh
+    tissue: Tissue
+    cell: AbstractIonicModel
+    stimulus: AbstractStimulus
+
+    def __check_init__(self):
+        if len(self.tissue.fibres.fibre) != len(self.mesh.cells):
+            raise ValueError(
+                f"Monodomain: the tissue has {len(self.tissue.fibres.fibre)} elements and the mesh "
+                f"{len(self.mesh.cells)}. Build the fibres on this mesh."
+            )
+        for name, value in vars(self.cell).items():
+            if np.ndim(value) and np.shape(value) != (len(self.mesh.points),):
+                raise ValueError(
+                    f"Monodomain: the ionic parameter {name} has shape {np.shape(value)}; give a "
+                    f"scalar or one value for each of the {len(self.mesh.points)} nodes."
+                )
+
+    def discretise(self) -> System:
+        """Assemble P1 matrices and renumber the nodes for locality."""
+        mesh = self.mesh
+        pattern = row_pattern(mesh.cells, len(mesh.points))
+        gradients, volumes = p1_geometry(mesh.points, mesh.cells)
+        tensor = self.tissue.diffusion()
+        first, second = TETRAHEDRON_EDGES.T
+        xp = np if isinstance(tensor, np.ndarray) else jnp
+        flux = xp.einsum("eij,eaj->eai", tensor, gradients)
+        coupling = -volumes[:, None] * xp.einsum(
+            "eai,eai->ea", gradients[:, first], flux[:, second]
+        )
+        return System(
+            pattern=pattern,
+            points=mesh.points[pattern.order],
+            mass=node_sums(pattern, mesh.cells, np.repeat(volumes[:, None] / 4.0, 4, axis=1)),
+            mass_edges=edge_sums(pattern, np.repeat(volumes[:, None] / 20.0, 6, axis=1)),
+            diffusion_edges=edge_sums(pattern, coupling),
+            cell=jax.tree.map(
+                lambda p: p[pattern.order] if np.ndim(p) else p, self.cell
+            ),
+            pulses=reorder(self.stimulus.pulses(mesh.points), pattern.order, float),
+        )

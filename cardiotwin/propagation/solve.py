@@ -1,0 +1,393 @@
+"""The time loop: chunks of a fixed number of steps between frames, nothing asked of the host."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from .observe import AbstractObservable
+from .problem import AbstractProblem, System
+from .scheme import AbstractScheme, Godunov, Prepared, State
+
+# Relative distance from a whole number of steps that still counts as whole.
+WHOLE = 1e-6
+
+
+class NonFiniteError(RuntimeError):
+    """The voltage became NaN or infinite; says when and where."""
+
+
+class Checkpoint(NamedTuple):
+    """Everything a run needs to go on: the step it has reached and plain arrays.
+
+    The arrays are the leaves of state and observables in the solver's own order; a run of the same
+    problem, scheme, precision and observables takes them back and goes on bit for bit.
+    """
+
+    step: int
+    leaves: tuple[Any, ...]
+
+
+class Frame(NamedTuple):
+    """What the callback of a streaming run receives, once every `every` ms.
+
+    `v` is in the order of the mesh and stays on the device until it is read.
+    """
+
+    t: float  # ms
+    step: int
+    v: Array  # [nodes] mV
+    outputs: dict[str, Any]  # one entry an observable that has frames
+
+
+class Solution(eqx.Module):
+    """The result of a run.
+
+    Attributes:
+        ts: frame times, [frames] ms.
+        frames: what each observable kept, stacked over the frames; empty for a streaming run.
+        observed: final per-node arrays of each observable, in the order of the mesh.
+        final: the last state, from which another run can start (`initial=`).
+        stats: nodes, steps, iterations, timings in s, memory.
+        finite: whether the voltage stayed finite; an array where `solve` itself is transformed.
+    """
+
+    ts: Array
+    frames: dict[str, Any]
+    observed: dict[str, Any]
+    final: Checkpoint
+    stats: dict[str, Any]
+    finite: Any
+
+
+def solve(
+    problem: AbstractProblem,
+    t1: float,
+    *,
+    dt: float = 0.05,
+    scheme: AbstractScheme | None = None,
+    observe: Mapping[str, AbstractObservable] | None = None,
+    every: float = 1.0,
+    initial: Checkpoint | None = None,
+    precision: str = "float32",
+    on_frame: Callable[[Frame], None] | None = None,
+    on_checkpoint: Callable[[Checkpoint], None] | None = None,
+    checkpoint_seconds: float = 60.0,
+    throw: bool = True,
+) -> Solution:
+    """Run a problem from 0 (or from a checkpoint) to `t1`.
+
+    Without `on_frame` the whole run is one compiled program and its frames are stacked in memory.
+    With it, every frame is handed to the callback while the next chunk already runs.
+
+    Args:
+        problem: what to solve, such as `Monodomain`.
+        t1: end of the run, ms; a multiple of `every`.
+        dt: time step, ms; `every` is a multiple of it.
+        scheme: operator splitting; Godunov with an implicit parabolic step when left out.
+        observe: observables by name.
+        every: interval between frames, ms.
+        initial: a checkpoint to go on from.
+        precision: "float32", or "float64" (x64 must be enabled).
+        on_frame: called with every `Frame`, the first at t = 0.
+        on_checkpoint: called with a `Checkpoint` about every `checkpoint_seconds` (streaming runs).
+        checkpoint_seconds: see `on_checkpoint`.
+        throw: raise `NonFiniteError` when the voltage becomes NaN or infinite; otherwise the
+            solution says so in `finite`.
+
+    Raises:
+        ValueError: times that do not fit together, an unknown precision, or bad observables.
+        NonFiniteError: see `throw`.
+    """
+    dtype = _dtype(precision)
+    steps, frames = _grid(t1, dt, every, initial)
+    scheme = Godunov() if scheme is None else scheme
+    began = time.perf_counter()
+    system = problem.discretise()
+    prepared = scheme.setup(system, dt, dtype)
+    loop = _Loop(prepared, dict(observe or {}), jnp.asarray(system.pattern.rank))
+    start = _start(system, loop.observe, dtype)
+    if initial is not None:
+        start = _restore(initial, start)
+    stats = _stats(system, prepared, frames * steps, time.perf_counter() - began)
+    run = _Run(scheme, system, loop, steps, frames, dt)
+    if on_frame is None:
+        return _whole(run, start, stats, throw)
+    return _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
+
+
+class _Run(NamedTuple):
+    """A run made ready: everything between the arguments of `solve` and its loop."""
+
+    scheme: AbstractScheme
+    system: System
+    loop: "_Loop"
+    steps: int  # a frame
+    frames: int
+    dt: float
+
+
+class _Loop(NamedTuple):
+    """What the compiled loop reads and does not change."""
+
+    prepared: Prepared
+    observe: dict[str, AbstractObservable]
+    rank: Array
+
+
+def _advance(constant, state: State, carries: dict[str, Any]):
+    """Advance by one frame of `steps` time steps from step number `first`."""
+    scheme, steps, loop, first = constant
+    dt = loop.prepared.dt
+
+    def fold(advance, i, state, carries):
+        t = (first + i).astype(dt.dtype) * dt
+        with jax.named_scope("step"):
+            new = advance(loop.prepared, state, t)
+        with jax.named_scope("observe"):
+            carries = {
+                name: loop.observe[name].update(carry, state.voltage, new.voltage, t, dt)
+                for name, carry in carries.items()
+            }
+        return new, carries
+
+    state = scheme.start(loop.prepared, state, first.astype(dt.dtype) * dt)
+    state, carries = jax.lax.fori_loop(
+        0, steps - 1, lambda i, c: fold(scheme.step, i, *c), (state, carries)
+    )
+    state, carries = fold(scheme.finish, steps - 1, state, carries)
+    return state, carries, *_look(loop, state, carries, first + steps)
+
+
+def _look(loop: _Loop, state: State, carries: dict[str, Any], step: Array):
+    """The frame of a state: voltage in the order of the mesh, outputs, and checks."""
+    v = state.v[loop.rank]
+    t = step.astype(v.dtype) * loop.prepared.dt
+    outputs = {name: loop.observe[name].frame(carries[name], v, t) for name in carries}
+    outputs = {name: value for name, value in outputs.items() if value is not None}
+    check = {
+        "finite": jnp.isfinite(v).all(),
+        "residual": loop.prepared.diffuse.residual(state.v),
+    }
+    return v, outputs, check
+
+
+_advance_jit = eqx.filter_jit(_advance, donate="all-except-first")
+_look_jit = eqx.filter_jit(_look)
+
+
+@eqx.filter_jit
+def _scan(constant, state: State, carries: dict[str, Any], frames: int):
+    """All frames in one program; frames after a non-finite one are not computed."""
+    scheme, steps, loop, first = constant
+
+    def one(carry, index):
+        state, carries, alive = carry
+        here = first + index * steps
+
+        def advance(state, carries):
+            state, carries, _, outputs, check = _advance((scheme, steps, loop, here), state, carries)
+            return state, carries, outputs, check
+
+        def hold(state, carries):
+            return state, carries, *_look(loop, state, carries, here)[1:]
+
+        state, carries, outputs, check = jax.lax.cond(alive, advance, hold, state, carries)
+        return (state, carries, alive & check["finite"]), (outputs, check)
+
+    _, opening, _ = _look(loop, state, carries, first)
+    (state, carries, _), (outputs, checks) = jax.lax.scan(
+        one, (state, carries, jnp.asarray(True)), jnp.arange(frames)
+    )
+    outputs = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), opening, outputs)
+    return state, carries, outputs, checks
+
+
+class _Start(NamedTuple):
+    step: int
+    state: State
+    carries: dict[str, Any]
+
+
+def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solution:
+    first = jnp.asarray(start.step)
+    began = time.perf_counter()
+    constant = (run.scheme, run.steps, run.loop, first)
+    state, carries, outputs, checks = _scan(constant, start.state, start.carries, run.frames)
+    step = start.step + run.frames * run.steps
+    ts = (start.step + jnp.arange(run.frames + 1) * run.steps) * run.dt
+    finite = checks["finite"].all()
+    # under a transformation (grad, vmap) there is nothing to time and nothing to raise
+    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((state, checks))):
+        stats["loop_s"] = time.perf_counter() - began
+        stats["residual"] = float(jnp.nanmax(checks["residual"]))
+        finite = bool(finite)
+        if throw and not finite:
+            bad = int(jnp.argmin(checks["finite"]))
+            raise NonFiniteError(_where(run, state.v[run.loop.rank], start.step + bad * run.steps))
+    return Solution(
+        ts=ts,
+        frames=outputs,
+        observed=_observed(run, carries),
+        final=_checkpoint(step, state, carries),
+        stats=stats,
+        finite=finite,
+    )
+
+
+def _stream(
+    run: _Run,
+    start: _Start,
+    stats: dict[str, Any],
+    throw: bool,
+    on_frame: Callable[[Frame], None],
+    on_checkpoint: Callable[[Checkpoint], None] | None,
+    checkpoint_seconds: float,
+) -> Solution:
+    # the loop donates its buffers; the caller keeps the checkpoint it came with
+    state, carries = jax.tree.map(jnp.copy, (start.state, start.carries))
+    began = time.perf_counter()
+    first = jnp.asarray(start.step)
+    advance = _advance_jit.lower((run.scheme, run.steps, run.loop, first), state, carries).compile()
+    stats["compile_s"] = time.perf_counter() - began
+    ahead = (*_look_jit(run.loop, state, carries, first), start.step)
+    began = saved = time.perf_counter()
+    waited, residual, finite = 0.0, 0.0, True
+    for index in range(run.frames + 1):
+        v, outputs, check, step = ahead
+        if on_checkpoint is not None and index and time.perf_counter() - saved > checkpoint_seconds:
+            if bool(check["finite"]):
+                on_checkpoint(jax.tree.map(np.array, _checkpoint(step, state, carries)))
+            saved = time.perf_counter()
+        if index < run.frames:
+            constant = (run.scheme, run.steps, run.loop, jnp.asarray(step))
+            state, carries, *look = advance(constant, state, carries)
+            ahead = (*look, step + run.steps)
+        finite = bool(check["finite"])
+        if not finite:
+            if throw:
+                raise NonFiniteError(_where(run, v, step - run.steps))
+            break
+        residual = max(residual, float(check["residual"]))
+        tick = time.perf_counter()
+        on_frame(Frame(step * run.dt, step, v, outputs))
+        waited += time.perf_counter() - tick
+    jax.block_until_ready(state)
+    stats["loop_s"] = time.perf_counter() - began
+    stats["callback_s"] = waited
+    stats["residual"] = residual
+    return Solution(
+        ts=(start.step + jnp.arange(run.frames + 1) * run.steps) * run.dt,
+        frames={},
+        observed=_observed(run, carries),
+        final=_checkpoint(start.step + run.frames * run.steps, state, carries),
+        stats=stats,
+        finite=finite,
+    )
+
+
+def _where(run: _Run, v: Array, good_step: int) -> str:
+    bad = np.flatnonzero(~np.isfinite(np.asarray(v)))
+    node = int(bad[0])
+    place = np.round(run.system.points[run.system.pattern.rank[node]], 2)
+    good = good_step * run.dt
+    return (
+        f"The voltage became non-finite between {good:g} and {good + run.steps * run.dt:g} ms at "
+        f"{bad.size} of {v.shape[0]} nodes, first node {node} at {place} mm. The last good frame "
+        f"is that of {good:g} ms. Shorten dt (now {run.dt} ms), or check the ionic parameters and "
+        "the stimulus there."
+    )
+
+
+def _observed(run: _Run, carries: dict[str, Any]) -> dict[str, Any]:
+    results = {name: run.loop.observe[name].result(carry) for name, carry in carries.items()}
+    return {
+        name: jax.tree.map(run.system.to_mesh, value)
+        for name, value in results.items()
+        if value is not None
+    }
+
+
+def _start(system: System, observe: dict[str, AbstractObservable], dtype) -> _Start:
+    # slow concentrations keep drifts below the resolution of float32
+    slow = jnp.float64 if jax.config.jax_enable_x64 else None  # pyright: ignore[reportAttributeAccessIssue]
+    v, cell = system.cell.initial_arrays(system.nodes, dtype=dtype, slow_dtype=slow)
+    carries = {name: observable.init(v) for name, observable in observe.items()}
+    return _Start(0, State(v, cell), carries)
+
+
+def _checkpoint(step: int, state: State, carries: dict[str, Any]) -> Checkpoint:
+    return Checkpoint(step, tuple(jax.tree.leaves((state, carries))))
+
+
+def _restore(checkpoint: Checkpoint, fresh: _Start) -> _Start:
+    """Put the arrays of a checkpoint in the place of those of a fresh start."""
+    leaves, structure = jax.tree.flatten((fresh.state, fresh.carries))
+    expected = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
+    found = [(np.shape(leaf), str(leaf.dtype)) for leaf in checkpoint.leaves]
+    if expected != found:
+        raise ValueError(
+            f"The checkpoint holds {len(found)} arrays (first {found[:1]}), but this run needs "
+            f"{len(expected)} (first {expected[:1]}). Resume with the mesh, ionic model, precision "
+            "and observables that it was made with."
+        )
+    state, carries = jax.tree.unflatten(structure, [jnp.asarray(x) for x in checkpoint.leaves])
+    return _Start(int(checkpoint.step), state, carries)
+
+
+def _dtype(precision: str):
+    if precision not in ("float32", "float64"):
+        raise ValueError(f"precision is {precision!r}; give 'float32' or 'float64'.")
+    if precision == "float64" and not jax.config.jax_enable_x64:  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(
+            "precision is 'float64', but JAX runs with 64-bit types off. Call "
+            "jax.config.update('jax_enable_x64', True) first, or ask for 'float32'."
+        )
+    return jnp.dtype(precision)
+
+
+def _grid(t1: float, dt: float, every: float, initial: Checkpoint | None) -> tuple[int, int]:
+    """Steps a frame and frames of the run; refuses times that are not whole multiples."""
+    for name, value in (("dt", dt), ("every", every), ("t1", t1)):
+        if not (np.isfinite(value) and value > 0):
+            raise ValueError(f"{name} is {value} ms; give a positive time.")
+    steps = _multiple("every", every, "dt", dt)
+    frames = _multiple("t1", t1, "every", every)
+    done = 0 if initial is None else initial.step
+    if done % steps or done >= frames * steps:
+        raise ValueError(
+            f"The run starts from step {done} ({done * dt:g} ms) and ends at {t1} ms in frames of "
+            f"{every} ms. Start from a frame that lies before the end."
+        )
+    return steps, frames - done // steps
+
+
+def _multiple(name: str, value: float, unit_name: str, unit: float) -> int:
+    count = round(value / unit)
+    if count < 1 or abs(count * unit - value) > WHOLE * value:
+        raise ValueError(
+            f"{name} = {value:g} ms is not a multiple of {unit_name} = {unit:g} ms; the nearest "
+            f"that is: {max(count, 1) * unit:.10g} ms."
+        )
+    return count
+
+
+def _stats(system: System, prepared: Prepared, steps: int, setup: float) -> dict[str, Any]:
+    stats = {
+        "nodes": system.nodes,
+        "edges": len(system.pattern.edges),
+        "steps": steps,
+        "setup_s": setup,
+        "device": str(jax.devices()[0].device_kind),
+        "precision": str(prepared.dt.dtype),
+    }
+    solver = getattr(prepared.diffuse, "solver", None)
+    if solver is not None:
+        stats["chebyshev_iterations"] = solver.iterations
+        stats["chebyshev_contraction"] = solver.contraction
+    return stats
