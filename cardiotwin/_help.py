@@ -1,0 +1,157 @@
+"""Help texts and argument parsers of the commands; imports nothing heavy."""
+
+import argparse
+from textwrap import dedent
+
+_RAW = argparse.RawDescriptionHelpFormatter
+
+_SUMMARY = {
+    "simulate": "solve a beat; write its activation map, 12-lead ECG, film and report",
+    "tune": "find conductivities that give the wanted velocity on the mesh in use",
+}
+
+_OVERVIEW = """\
+cardiotwin: from a heart mesh to a beat, its activation map and its 12-lead ECG
+
+usage: cardiotwin COMMAND [options] [key=value ...]
+
+commands
+  simulate   {simulate}
+  tune       {tune}
+  info       say what a mesh file holds, its quality, and what it lacks
+  doctor     say what works on this machine
+
+examples
+  cardiotwin simulate                              one beat of an idealised human heart
+  cardiotwin simulate experiment=rodero            ventricles of a real heart (CARDIOTWIN_DATA)
+  cardiotwin simulate mesh.edge_length='2 mm'      plain numbers are in the documented unit
+  cardiotwin simulate --keys                       every key, with its unit and value
+  cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
+  cardiotwin info heart.vtu --unit mm
+  cardiotwin doctor
+
+units are mm, ms, mV, uA, uF, mS; a conductivity in mS/mm is the same number in S/m.
+
+options
+  -h, --help   this text; cardiotwin COMMAND --help says more about a command
+  --version    print the version
+  --debug      show the traceback of an error (also CARDIOTWIN_DEBUG=1)
+
+Research software. It is not a medical device; a person decides.
+"""
+
+_JOB_TEXT = """\
+cardiotwin {command}: {summary}
+
+A run is described by groups of settings. Choose an option of a group with group=option, and set
+a single value with group.key=value. A number stands in the documented unit (mm, ms, mV, uA, uF,
+mS); text with a unit is converted: 'tissue.key=0.17 S/m'.
+
+groups
+{groups}
+"""
+
+_JOB_EXAMPLES = """\
+examples
+  cardiotwin {command}
+  cardiotwin {command} experiment=rodero output.folder=runs/heart-01
+  cardiotwin {command} mesh.edge_length='2 mm'
+  cardiotwin {command} --keys
+  cardiotwin {command} -m mesh.edge_length=1.5,2 output.folder=runs/edges
+  cardiotwin {command} -m launcher=slurm hydra.launcher.partition=gpu mesh.edge_length=1,1.5,2
+
+A run writes to runs/<experiment>/<date_time>, a sweep to one folder for each combination.
+"""
+
+
+def overview() -> str:
+    """The text of ``cardiotwin --help``."""
+    return _OVERVIEW.format(**_SUMMARY).rstrip()
+
+
+def job_parser(command: str) -> argparse.ArgumentParser:
+    """Make the parser of a command that takes a configuration.
+
+    Args:
+        command: "simulate" or "tune".
+
+    Returns:
+        The parser.
+    """
+    groups = "\n".join(f"  {name + '=':<12} {', '.join(v)}" for name, v in _groups().items())
+    parser = argparse.ArgumentParser(
+        prog=f"cardiotwin {command}",
+        usage=f"cardiotwin {command} [key=value ...] [options]",
+        description=_JOB_TEXT.format(command=command, summary=_SUMMARY[command], groups=groups),
+        epilog=_JOB_EXAMPLES.format(command=command),
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="key=value", help="settings")
+    show = parser.add_argument_group("looking without running")
+    show.add_argument(
+        "--keys", action="store_true", help="list every key with its value, unit and kind"
+    )
+    show.add_argument(
+        "--cfg", choices=("job", "hydra", "all"), help="print the composed configuration"
+    )
+    show.add_argument("--check", action="store_true", help="check the configuration only")
+    add("-m", "--multirun", action="store_true", help="one job for each of the values key=a,b,c")
+    add(
+        "--config-dir", metavar="DIR", help="a folder of your own with files such as mesh/mine.yaml"
+    )
+    add("--resume", action="store_true", help="go on with the run in output.folder")
+    add("--no-progress", dest="progress", action="store_false", help="no progress report")
+    add("--no-cache", dest="cache", action="store_false", help="no compilation cache on disk")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def info_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin info``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin info",
+        description=dedent(
+            """\
+            Say what a mesh file holds (nodes, elements, regions, surfaces, fields), its size and
+            quality, and what is missing before it can be simulated. Reads what meshio and PyVista
+            read (VTU, VTK, Gmsh, XDMF, Abaqus, with or without .gz) and openCARP's files."""
+        ),
+        epilog="examples\n  cardiotwin info heart.vtu\n  cardiotwin info heart --unit um --json",
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    parser.add_argument("file", help="the mesh")
+    parser.add_argument(
+        "--unit", default="mm", help="length unit of the file: um, mm (default), cm or m"
+    )
+    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def doctor_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin doctor``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin doctor",
+        description=dedent(
+            """\
+            Say what works on this machine: Python and packages, JAX and its devices, 64-bit
+            floats, the compilation cache, the renderer, ffmpeg, memory, cores and CARDIOTWIN_DATA.
+            The exit code is 1 where something failed that a run needs."""
+        ),
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _groups() -> dict[str, list[str]]:
+    """Groups and options, read from the names of the packaged files."""
+    from cardiotwin.config.resources import resource
+
+    folders = sorted(entry for entry in resource("configs").iterdir() if entry.is_dir())
+    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}

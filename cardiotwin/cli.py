@@ -1,0 +1,244 @@
+"""The commands. Each checks its input, hands the work to the library, and says where results are.
+
+Nothing heavy is imported before a command needs it, so that ``--help`` is immediate.
+"""
+
+import argparse
+import difflib
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cardiotwin import _help
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+EXIT_FAILED = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: its name and arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0 done, 1 failed, 2 bad input, 130 interrupted.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words or os.environ.get("CARDIOTWIN_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        try:
+            return _dispatch(words)
+        except KeyboardInterrupt:
+            print("cardiotwin: interrupted", file=sys.stderr)
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            return _report(error)
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_help.overview())
+        return 0
+    if words[0] == "--version":
+        from cardiotwin._version import __version__
+
+        print(f"cardiotwin {__version__}")
+        return 0
+    if words[0] not in _COMMANDS:
+        near = difflib.get_close_matches(words[0], _COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no command {words[0]!r}{hint} (see cardiotwin --help)")
+    return _COMMANDS[words[0]](words[1:])
+
+
+def _report(error: Exception) -> int:
+    """Print an error as one message; what a user can mend and what is ours look different."""
+    again = "run again with --debug for the traceback"
+    if isinstance(error, (ValueError, OSError)):
+        print(f"cardiotwin: error: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT if isinstance(error, ValueError) else EXIT_FAILED
+    print(f"cardiotwin: error: {type(error).__name__}: {error}\n{again}", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"cardiotwin: warning: {message}", file=sys.stderr)
+
+
+def simulate(words: Sequence[str]) -> int:
+    """``cardiotwin simulate``: solve a beat and write its results.
+
+    Args:
+        words: options and overrides.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.job_parser("simulate").parse_intermixed_args(words)
+    return _launch(options, _simulate_job, prefix="")
+
+
+def tune(words: Sequence[str]) -> int:
+    """``cardiotwin tune``: find conductivities that give the wanted velocity on the mesh in use.
+
+    Args:
+        words: options and overrides.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.job_parser("tune").parse_intermixed_args(words)
+    return _launch(options, _tune_job, prefix="tune_")
+
+
+def info(words: Sequence[str]) -> int:
+    """``cardiotwin info``: say what a mesh holds and what it lacks.
+
+    Args:
+        words: options and the file's name.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.info_parser().parse_args(words)
+    from cardiotwin.anatomy.formats import read_mesh
+    from cardiotwin.anatomy.quality import format_report, quality_report
+
+    report = quality_report(read_mesh(options.file, unit=options.unit))
+    print(_json(report) if options.json else format_report(report))
+    return 0
+
+
+def doctor(words: Sequence[str]) -> int:
+    """``cardiotwin doctor``: say what works on this machine.
+
+    Args:
+        words: options.
+
+    Returns:
+        The exit code: 1 where something failed that runs need.
+    """
+    options = _help.doctor_parser().parse_args(words)
+    from dataclasses import asdict
+
+    from cardiotwin.doctor import examine, format_findings, works
+
+    findings = examine()
+    print(_json([asdict(f) for f in findings]) if options.json else format_findings(findings))
+    return 0 if works(findings) else EXIT_FAILED
+
+
+_COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "simulate": simulate,
+    "tune": tune,
+    "info": info,
+    "doctor": doctor,
+}
+
+
+def _launch(options: argparse.Namespace, job: Callable[..., None], *, prefix: str) -> int:
+    """Show, check or run what the options and overrides describe."""
+    from cardiotwin.config.launch import launch_one, launch_sweep
+
+    if options.cfg or options.keys or options.check:
+        return _show(options)
+    if options.resume and not options.multirun and not _given(options, "output.folder"):
+        raise ValueError("--resume needs the folder to go on with: output.folder=FOLDER")
+    ready = partial(job, progress=options.progress, resume=options.resume, cache=options.cache)
+    if options.multirun:
+        launch_sweep(partial(_named, ready), options.overrides, options.config_dir)
+    else:
+        launch_one(ready, options.overrides, options.config_dir, prefix=prefix)
+    return 0
+
+
+def _named(job: Callable[["DictConfig"], None], config: "DictConfig") -> None:
+    """Run a job of a sweep; where it fails, say which one."""
+    try:
+        job(config)
+    except Exception as error:
+        print(f"cardiotwin: {config.output.folder}: {error}", file=sys.stderr)
+        raise
+
+
+def _given(options: argparse.Namespace, key: str) -> bool:
+    return any(line.lstrip("+").startswith(f"{key}=") for line in options.overrides)
+
+
+def _show(options: argparse.Namespace) -> int:
+    """Print the composed configuration or its keys; then check it."""
+    from omegaconf import OmegaConf, open_dict
+
+    from cardiotwin.config.compose import compose
+    from cardiotwin.config.tree import check, describe_keys
+
+    config = compose(options.overrides, options.config_dir)
+    hydra = config.hydra
+    if options.cfg in ("hydra", "all"):
+        print(OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})), end="")
+    with open_dict(config):
+        del config["hydra"]
+    if options.cfg in ("job", "all"):
+        print(OmegaConf.to_yaml(config), end="")
+    check(config)
+    if options.keys:
+        print(describe_keys(config))
+    if options.check:
+        print("the configuration is valid")
+    return 0
+
+
+def _simulate_job(config: "DictConfig", **how: bool) -> None:
+    folder, _ = _job("simulate", config, **how)
+    report = folder / "report.html"
+    print(f"results: {folder}" + (f" (open {report})" if report.exists() else ""))
+
+
+def _tune_job(config: "DictConfig", **how: bool) -> None:
+    folder, tuned = _job("tune", config, **how)
+    print(_json(tuned))
+    print(f"results: {folder}")
+
+
+def _job(
+    command: str, config: "DictConfig", *, progress: bool, resume: bool, cache: bool
+) -> tuple[Path, Any]:
+    """One job, in this process or in a worker of a cluster launcher."""
+    from omegaconf import OmegaConf
+
+    from cardiotwin import run, session
+    from cardiotwin.config import build
+
+    session.start(cache=cache)
+    folder = Path(config.output.folder)
+    experiment = build(config)
+    text = OmegaConf.to_yaml(config, resolve=True)
+    work = getattr(run, command)
+    return folder, work(experiment, folder, text, progress=progress, resume=resume)
+
+
+def _json(value: Any) -> str:
+    import json
+
+    import numpy as np
+
+    def plain(item: Any) -> Any:
+        if isinstance(item, (np.ndarray, np.generic)):
+            return item.tolist()
+        return str(item)
+
+    return json.dumps(value, indent=2, default=plain)

@@ -1,0 +1,88 @@
+"""What the command line switches on for the whole process: 64-bit floats and the compilation cache.
+
+The library itself never touches JAX's global settings; only the commands do, through `start`.
+"""
+
+import hashlib
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+
+CACHE_VARIABLE = "CARDIOTWIN_CACHE"
+_OFF = ("0", "off", "no", "false")
+_SHORTEST_COMPILATION = 0.2  # seconds; quicker ones are not worth a file
+
+
+def start(*, cache: bool = True) -> None:
+    """Switch on 64-bit floats and the persistent compilation cache.
+
+    Args:
+        cache: whether compiled programs may be kept on disk.
+    """
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    folder = cache_folder() if cache else None
+    if folder is None:
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        warnings.warn(
+            f"no compilation cache: {error}; set {CACHE_VARIABLE} to a folder you can write, or "
+            "to 'off'",
+            stacklevel=2,
+        )
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", _SHORTEST_COMPILATION)
+
+
+def cache_folder() -> Path | None:
+    """Say where compiled programs are kept between runs.
+
+    ``CARDIOTWIN_CACHE`` names another folder, or switches the cache off with ``off``;
+    ``JAX_COMPILATION_CACHE_DIR`` is taken as it is. Otherwise the folder lies in the user's cache
+    folder, one for each JAX version and kind of processor, since a home folder may be shared by
+    machines that cannot run one another's programs.
+
+    Returns:
+        The folder (not created), or None where the cache is off.
+    """
+    chosen = os.environ.get(CACHE_VARIABLE, "")
+    if chosen.lower() in _OFF:
+        return None
+    ready = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if ready and not chosen:
+        return Path(ready)
+    base = Path(chosen).expanduser() if chosen else _user_cache() / "cardiotwin"
+    return base / f"jax-{_jax_version()}-{_processor()}"
+
+
+def _user_cache() -> Path:
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _jax_version() -> str:
+    from importlib.metadata import version
+
+    return version("jax")
+
+
+def _processor() -> str:
+    """Name the processor and its instruction sets in a few characters."""
+    text = platform.processor() or platform.machine()
+    description = Path("/proc/cpuinfo")
+    if description.exists():
+        lines = description.read_text(errors="replace").splitlines()
+        wanted = ("model name", "flags", "Features")
+        text = "\n".join(sorted({line for line in lines if line.startswith(wanted)}))
+    return f"{platform.machine()}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
