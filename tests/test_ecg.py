@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cardiotwin.anatomy.coordinates import heart_axes
+from cardiotwin.anatomy.idealised import biventricle, slab
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ecg import (
     LEAD_NAMES,
@@ -33,6 +35,7 @@ from cardiotwin.ecg.delineation import NotMeasurable, t_wave
 from cardiotwin.ecg.features import corrected_qt
 from cardiotwin.ecg.signals import filtered
 from cardiotwin.numerics.fem import stiffness_matrix
+from cardiotwin.propagation.observe import AbstractObservable
 
 SIGMA_I = np.diag([0.3, 0.1, 0.1])
 RESTING, PLATEAU = -85.0, 20.0
@@ -428,6 +431,47 @@ def test_placement_turns_moves_and_grows_with_the_heart(block):
     )
 
 
+def test_placement_on_an_idealised_heart():
+    mesh = biventricle(3.0)
+    electrodes = place_electrodes(mesh)
+    axes = heart_axes(mesh)
+    left, posterior, superior = Thorax().body_frame(axes)
+    at = {name: electrodes.position(name) - mesh.points.mean(axis=0) for name in electrodes.names}
+    # the apex points left, forward and down; the right ventricle right and forward
+    assert max(axes.apex_to_base @ left, -axes.apex_to_base @ posterior) < 0
+    assert axes.apex_to_base @ superior > 0
+    assert max(axes.lv_to_rv @ left, axes.lv_to_rv @ posterior) < 0
+    assert np.cross(left, posterior) @ superior == pytest.approx(1.0)
+    assert at["V1"] @ axes.lv_to_rv > 0 > at["V6"] @ axes.lv_to_rv
+    assert at["LL"] @ superior < 0 < at["RA"] @ superior
+    clearance = dict(zip(electrodes.names, check_clearance(mesh, electrodes), strict=True))
+    assert all(20 < clearance[f"V{k}"] < 70 for k in range(1, 6))
+    tall = place_electrodes(mesh, thorax=Thorax(roll=40.0)).position("V1")
+    assert np.linalg.norm(tall - electrodes.position("V1")) > 20
+
+
+def test_leads_inside_a_loop():
+    mesh = slab(size=(6.0, 2.0, 2.0), edge_length=0.5)
+    sigma_i = uniform(mesh, 0.2 * np.eye(3))
+    pair = Electrodes(["ahead", "behind"], [[30.0, 1.0, 1.0], [-30.0, 1.0, 1.0]])
+    field = unbounded_lead_field(mesh, sigma_i, pair)
+    v = jnp.asarray(wavefront(mesh, 2.0), jnp.float32)
+
+    assert isinstance(Leads(field), AbstractObservable)
+    leads = Leads(field, pair.names)
+    scan = eqx.filter_jit(
+        lambda leads, v: jax.lax.scan(
+            lambda carry, t: (leads.update(carry, v, v, t, t), leads.frame(carry, v, t)),
+            leads.init(v),
+            jnp.arange(3.0),
+        )
+    )
+    _, frames = scan(leads, v)
+    assert frames.shape == (3, 2)
+    assert (frames[:, 0] > 0).all()
+    assert (frames[:, 1] < 0).all()
+
+
 def test_bad_placement(block):
     with pytest.raises(ValueError, match="nearly parallel"):
         place_electrodes(
@@ -600,7 +644,7 @@ def test_too_short_recordings_and_csv(tmp_path):
     with pytest.raises(ValueError, match="at least two"):
         median_beat(t, beat(t, onset=200.0))
     path = tmp_path / "ecg.csv"
-    rows = ["t_ms,V1,i,other", *(f"{x},{x / 10},{-x},0" for x in t)]
+    rows = ["# time in ms, leads in mV", "time_ms,V1,i,other", *(f"{x},{x / 10},{-x},0" for x in t)]
     path.write_text("\n".join(rows))
     read = read_recording(path)
     assert read.names == ("I", "V1")

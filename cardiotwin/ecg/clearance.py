@@ -48,13 +48,13 @@ def check_clearance(mesh: Mesh, electrodes: Electrodes, clearance: float = 5.0) 
 
 
 def _distance_to_surface(mesh: Mesh, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    from scipy.spatial import cKDTree  # slow to import
+    from scipy.spatial import KDTree  # slow to import
 
     faces = boundary_faces(mesh.cells)
     corners = mesh.points[faces]
     centres = corners.mean(axis=1)
     reach = np.linalg.norm(corners - centres[:, None], axis=2).max()
-    tree = cKDTree(centres)
+    tree = KDTree(centres)
     distances, nearest = np.empty(len(targets)), np.empty((len(targets), 3))
     for k, target in enumerate(targets):
         # a face can only be the nearest where its centre is within the nearest centre's distance
@@ -97,4 +97,4 @@ def _inside_hull(points: np.ndarray, targets: np.ndarray) -> np.ndarray:
         planes = ConvexHull(points).equations
     except QhullError:  # a flat mesh encloses nothing
         return np.zeros(len(targets), bool)
-    return (targets @ planes[:, :3].T + planes[:, 3] <= 0.0).all(axis=1)
+    return np.asarray((targets @ planes[:, :3].T + planes[:, 3] <= 0.0).all(axis=1))

@@ -40,7 +40,8 @@ def read_recording(path: str | os.PathLike) -> Recording:
 
     Args:
         path: a WFDB record (with or without its ending .hea), or a CSV file whose first column is
-            the time in ms and whose other columns are leads in mV with their names as heading.
+            the time in ms and whose other columns are leads in mV with their names as heading;
+            lines that start with # are skipped.
 
     Returns:
         The leads that are among the standard twelve, in their standard order.
@@ -183,7 +184,7 @@ def _read_wfdb(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
 
 def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(row)]
+        rows = [row for row in csv.reader(file) if any(row) and not row[0].startswith("#")]
     try:
         values = np.array(rows[1:], dtype=np.float64)
     except ValueError as error:

@@ -1,11 +1,10 @@
 """A typical thorax around a heart: where the nine electrodes go when none were recorded."""
 
-from typing import Protocol
-
 import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from cardiotwin.anatomy.coordinates import HeartAxes, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES, Electrodes
@@ -23,13 +22,6 @@ ACROSS = {
     "V5": 0.80,  # anterior axillary line
     "V6": 1.0,  # midaxillary line
 }
-
-
-class HeartDirections(Protocol):
-    """What placing electrodes asks of the heart's axes: two unit vectors of the mesh."""
-
-    apex_to_base: np.ndarray
-    lv_to_rv: np.ndarray
 
 
 class Thorax(eqx.Module):
@@ -102,7 +94,7 @@ class Thorax(eqx.Module):
         upwards = np.cross(horizontal, apex)
         return np.stack([apex, np.cos(roll) * horizontal + np.sin(roll) * upwards])
 
-    def body_frame(self, axes: HeartDirections) -> Float[np.ndarray, "3 3"]:
+    def body_frame(self, axes: HeartAxes) -> Float[np.ndarray, "3 3"]:
         """Rows left, posterior and superior as unit vectors in the coordinates of the mesh."""
         apex, right = -_unit(axes.apex_to_base), _unit(axes.lv_to_rv)
         if abs(apex @ right) > 0.9:
@@ -132,7 +124,7 @@ class Thorax(eqx.Module):
 def place_electrodes(
     mesh: Mesh,
     *,
-    axes: HeartDirections | None = None,
+    axes: HeartAxes | None = None,
     thorax: Thorax | None = None,
     frame: Float[np.ndarray, "3 3"] | None = None,
     scale: float | None = None,
@@ -145,8 +137,7 @@ def place_electrodes(
 
     Args:
         mesh: the ventricles; their volume centroid is the heart's centre.
-        axes: of the heart, with the unit vectors `apex_to_base` and `lv_to_rv`; by default
-            `cardiotwin.anatomy.coordinates.heart_axes(mesh)`.
+        axes: of the heart; by default `heart_axes(mesh)`, which asks for its labelled endocardia.
         thorax: size of the thorax and pose of the heart in it; by default a typical adult's.
         frame: rows left, posterior, superior in the coordinates of the mesh, for a mesh whose
             orientation in the body is known (the identity for CT coordinates LPS); `axes` is then
@@ -164,11 +155,7 @@ def place_electrodes(
     """
     thorax = Thorax() if thorax is None else thorax
     if frame is None:
-        if axes is None:
-            from cardiotwin.anatomy.coordinates import heart_axes
-
-            axes = heart_axes(mesh)
-        frame = thorax.body_frame(axes)
+        frame = thorax.body_frame(heart_axes(mesh) if axes is None else axes)
     else:
         frame = np.asarray(frame, np.float64)
         rotation = frame.shape == (3, 3) and np.allclose(frame @ frame.T, np.eye(3), atol=1e-6)
