@@ -68,7 +68,8 @@ def _dispatch(words: list[str]) -> int:
 def _report(error: Exception) -> int:
     """Print an error as one message; what a user can mend and what is ours look different."""
     again = "run again with --debug for the traceback"
-    if isinstance(error, (ValueError, OSError)):
+    ours = type(error).__module__.startswith("cardiotwin.")  # such as a run that became NaN
+    if ours or isinstance(error, (ValueError, OSError)):
         print(f"cardiotwin: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT if isinstance(error, ValueError) else EXIT_FAILED
     print(f"cardiotwin: error: {type(error).__name__}: {error}\n{again}", file=sys.stderr)

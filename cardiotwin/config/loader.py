@@ -71,13 +71,14 @@ class GuardedLoader(ConfigLoaderImpl):
         return config
 
     def _with_new_keys(self, override: Override) -> str:
+        """Let a value override name a key that no file wrote out."""
         line = str(override.input_line)
         own = override.is_hydra_override() or "/" in override.key_or_group
         if own or override.type != OverrideType.CHANGE or override.package is not None:
             return line
         key = override.key_or_group
-        if self.repository.group_exists(key) or self.repository.config_exists(key):
-            return line
+        if self.repository.group_exists(key):
+            return f"~{key}" if override.value() is None else line  # leads=null: nothing of it
         return "++" + line
 
     def _place_sweep(self, config: DictConfig, parsed: list[Override]) -> None:

@@ -20,12 +20,17 @@ def resource(name: str) -> Path:
     Raises:
         FileNotFoundError: the installation is damaged.
     """
-    candidates = (_PACKAGE / name, _PACKAGE.parent / name)
+    checkout = _PACKAGE.parent
+    candidates = [_PACKAGE / name]
+    if (checkout / "pyproject.toml").exists():
+        candidates.append(checkout / name)
     for folder in candidates:
         if folder.is_dir():
             return folder
     places = " and ".join(str(folder) for folder in candidates)
-    raise FileNotFoundError(f"the folder {name!r} of cardiotwin is missing; looked for {places}")
+    raise FileNotFoundError(
+        f"the folder {name!r} of cardiotwin is missing (looked for {places}); install it again"
+    )
 
 
 def packaged_file(name: str) -> str:

@@ -9,7 +9,8 @@ from cardiotwin.config.nearest import suggestion
 from cardiotwin.config.targets import Target, resolve
 from cardiotwin.config.values import Built, Invalid, MismatchError, convert, describe
 
-_SHOWN = 20
+_SHOWN = 20  # problems in one message
+_WIDEST = 40  # characters of a value in a list of keys
 
 
 @dataclasses.dataclass
@@ -89,23 +90,26 @@ def _describe_call(node: Any, lines: list[str]) -> None:
 
 
 def _short(value: Any) -> str:
-    text = {None: "null", True: "true", False: "false"}.get(value) if _scalar(value) else None
-    text = text or (f"{value:g}" if isinstance(value, float) else str(value))
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
-def _scalar(value: Any) -> bool:
-    return value is None or isinstance(value, bool)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float):
+        return f"{value:g}"
+    plain = isinstance(value, (int, str, list, tuple, dict))
+    text = str(value) if plain else f"({type(value).__name__})"
+    return text if len(text) <= _WIDEST else text[: _WIDEST - 3] + "..."
 
 
 def _plan(config: Any) -> Any:
     planner = _Planner()
     plan = planner.visit(_plain(config), "")
-    if planner.problems:
-        shown = planner.messages()[:_SHOWN]
-        if len(planner.problems) > _SHOWN:
-            shown.append(f"and {len(planner.problems) - _SHOWN} more")
-        raise ValueError("\n".join(shown))
+    messages = planner.messages()
+    if len(messages) == 1:
+        raise ValueError(messages[0])
+    if messages:
+        shown = [f"the configuration has {len(messages)} problems:", *messages[:_SHOWN]]
+        if len(messages) > _SHOWN:
+            shown.append(f"and {len(messages) - _SHOWN} more")
+        raise ValueError("\n  ".join(shown))
     return plan
 
 

@@ -72,7 +72,10 @@ def _union(value: Any, annotation: Any, unit: str | None) -> Any:
             misread = error
         except MismatchError:
             continue
-    raise misread or _mismatch(value, annotation, unit)
+    literals = [o for o in typing.get_args(annotation) if typing.get_origin(o) is Literal]
+    choices = [str(choice) for option in literals for choice in typing.get_args(option)]
+    near = suggestion(value, choices) if isinstance(value, str) else ""
+    raise misread or _mismatch(value, annotation, unit, near)
 
 
 def _built(value: Built, annotation: Any) -> Any:
@@ -216,6 +219,15 @@ def _mismatch(value: Any, annotation: Any, unit: str | None, note: str = "") -> 
     return MismatchError(f"expected {describe(annotation, unit)}, got {got}{note}")
 
 
+def _plural(phrase: str) -> str:
+    for one, many in (("number", "numbers"), ("list", "lists")):
+        for article in ("a ", "a whole "):
+            start = article + one
+            if phrase.startswith(start):
+                return article.removeprefix("a ") + many + phrase[len(start) :]
+    return phrase
+
+
 def describe(annotation: Any, unit: str | None = None) -> str:
     """Say in words what fits an annotation.
 
@@ -238,7 +250,7 @@ def describe(annotation: Any, unit: str | None = None) -> str:
     if origin is tuple and arguments and arguments[-1] is not Ellipsis:
         return f"a list of {len(arguments)} ({', '.join(describe(a, unit) for a in arguments)})"
     if (origin or annotation) in _SEQUENCES:
-        return f"a list of {describe(arguments[0], unit)}" if arguments else "a list"
+        return f"a list of {_plural(describe(arguments[0], unit))}" if arguments else "a list"
     if (origin or annotation) in (dict, Mapping):
         return "a mapping"
     if (origin or annotation) is Callable:
