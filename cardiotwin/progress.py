@@ -8,7 +8,8 @@ from typing import Any, Self, TextIO
 
 _SHARE = 0.1  # of the run, between two lines of a batch log
 _PAUSE = 30.0  # seconds, at most, between two lines of a batch log
-_BAR = "{desc} {percentage:3.0f} %|{bar:24}| {postfix}"
+_BAR = "{desc} {percentage:3.0f} %|{bar:24}| {postfix[0]}"
+_BLINK = 0.1  # seconds, at least, between two states of the bar
 
 
 class Progress:
@@ -70,10 +71,9 @@ class Progress:
                 desc=self._label,
                 bar_format=_BAR,
                 file=self._stream,
-                postfix="compiling",
+                postfix=["compiling"],  # pyright: ignore[reportArgumentType]  # shown as it is
                 dynamic_ncols=True,
             )
-            self._bar.set_postfix_str("compiling")
         return self
 
     def __call__(self, t: float) -> None:
@@ -88,8 +88,11 @@ class Progress:
         if self._first is None:
             self._first = (t, now)
         if self._bar is not None:
-            self._bar.n = min(t, self._t1) - self._t0
-            self._bar.set_postfix_str(self._text(t, now))
+            if t >= self._t1 or now - self._shown_at >= _BLINK:
+                self._shown_at = now
+                self._bar.n = min(t, self._t1) - self._t0
+                self._bar.postfix = [self._text(t, now)]
+                self._bar.refresh()
         elif self._due(t, now):
             self._line(t, now)
 

@@ -308,6 +308,7 @@ def test_overrides_reach_keys_that_no_file_wrote_out(tree):
         ("mesh.edge_length=1,2", "add -m"),
         ("mesh/part=x", "mesh/part"),
         ("~nothing", "nothing"),
+        ("hydra.launcher.partitoin=gpu", "Hydra has no such setting"),
     ],
 )
 def test_mistaken_overrides_are_explained(tree, override, message):
@@ -450,6 +451,7 @@ def test_sweep_is_checked_before_its_first_job(tree):
 def test_names_of_sweeps_repeat_and_do_not_collide():
     plain = sweep_name(["mesh=a,b"], ["mesh=a"])
     assert plain == "mesh=a"
+    assert plain == sweep_name(["mesh=a,b"], ["mesh=a", "launcher=slurm", "output.folder=x"])
     other = sweep_name(["mesh=a,b", "t=3"], ["mesh=a", "t=3"])
     assert other.startswith("mesh=a-")
     assert other == sweep_name(["t=3", "mesh=a,b"], ["t=3", "mesh=a"])

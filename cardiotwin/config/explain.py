@@ -60,6 +60,8 @@ def _no_such_option(missing: str, loader: Any) -> ValueError:
 
 
 def _no_such_group(name: str, loader: Any) -> ValueError:
+    if name.startswith("hydra."):
+        return ValueError(f"{name}: Hydra has no such setting (see --cfg hydra for those it has)")
     groups = [group for group in loader.list_groups("") if group != "hydra"]
     near = suggestion(name, groups)
     return ValueError(f"{name}: unknown key; the groups are {', '.join(groups)}{near}")

@@ -118,7 +118,8 @@ def sweep_name(task: list[str], job: list[str]) -> str:
     swept = {o.key_or_group for o in parsed if o.is_sweep_override()}
     lines = sorted(line.lstrip("+") for line in job)
     chosen = [line for line in lines if line.partition("=")[0] in swept]
-    others = [line for line in lines if line not in chosen and not line.startswith("output.")]
+    elsewhere = ("output.", "launcher=")  # they do not change what a job computes
+    others = [line for line in lines if line not in chosen and not line.startswith(elsewhere)]
     text = ",".join(chosen) or "run"
     name = re.sub(r"[^\w.=,+-]", "_", text)[:_LONGEST_NAME]
     if name == text and not others:
