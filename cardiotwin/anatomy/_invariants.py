@@ -208,8 +208,8 @@ def check_components(points: np.ndarray, cells: np.ndarray) -> None:
         raise ValueError(
             f"the mesh falls into {pieces} pieces that share no node: "
             f"{_some(order, lambda i: _piece(int(count[i]), float(volume[i]), int(first[i])))}. "
-            "Excitation cannot pass between them: keep the largest with Mesh.repaired(..., largest_component=True), "
-            "or accept them with allow_components=True"
+            "Excitation cannot pass between them: keep the largest with "
+            "Mesh.repaired(..., largest_component=True), or accept them with allow_components=True"
         )
 
 
