@@ -132,7 +132,7 @@ class BiventricleShape:
         right = self.lv_epi.distance(points) > 0.0
         return np.where(right, 2, np.where(septal, 3, 1))
 
-    def volumes(self, steps: int = 1500) -> dict[str, float]:
+    def volumes(self, steps: int = 800) -> dict[str, float]:
         """Volumes in mm3 of the exact shape, by quadrature of chords along x.
 
         Args:
@@ -150,7 +150,7 @@ class BiventricleShape:
         lengths = self._chords(y.ravel(), z.ravel())
         return {name: float(x.sum() * dy * dz) for name, x in lengths.items()}
 
-    def areas(self, steps: int = 1500) -> dict[str, float]:
+    def areas(self, steps: int = 800) -> dict[str, float]:
         """Areas in mm2 of the exact surfaces "epi", "endo_lv", "endo_rv" and "base".
 
         Args:
@@ -225,9 +225,9 @@ def biventricle(edge_length: float = 1.5, *, shape: BiventricleShape = _HUMAN) -
     largest = shape.largest_edge_length()
     if not 0.0 < edge_length <= largest * (1.0 + 1e-9):
         raise ValueError(
-            f"edge_length must be positive and at most {largest:.2f} mm, so that a wall of "
-            f"{min(shape.lv_wall, shape.rv_wall):g} mm holds an element across; got "
-            f"{edge_length:g} mm"
+            f"edge_length must be positive and at most {np.floor(100.0 * largest) / 100.0:g} mm, "
+            f"so that a wall of {min(shape.lv_wall, shape.rv_wall):g} mm holds an element across; "
+            f"got {edge_length:g} mm"
         )
     cube = shape._cube_edge(edge_length)
     reach = np.maximum(shape.lv_epi.semi_axes, shape.rv_epi.semi_axes)
