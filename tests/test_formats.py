@@ -254,7 +254,7 @@ def test_collapsed_elements_lose_their_flat_pieces():
 
 def test_opencarp_reads_every_kind(tmp_path):
     # a hexahedron with a prism beside it and a pyramid and a tetrahedron on top, in CARP's order
-    corners = "000 100 110 010 001 011 111 101 200 201".split()
+    corners = ["000", "100", "110", "010", "001", "011", "111", "101", "200", "201"]
     points = [*([int(x) for x in corner] for corner in corners), [0.5, 0.5, 2], [1.5, 0.5, 2]]
     text = "\n".join(" ".join(str(20000 * x) for x in p) for p in points)
     (tmp_path / "m.pts").write_text(f"{len(points)}\n{text}\n")
@@ -385,6 +385,92 @@ $Elements
 3 1 4 1
 2 1 2 3 4
 $EndElements
+"""
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_gmsh_2_written_by_meshio(tmp_path, mesh, binary):
+    import meshio
+
+    epi = mesh.surfaces["epi"]
+    labels = [np.full(len(epi), 4), mesh.regions]
+    fibre = {"fiber": [np.zeros((len(epi), 3)), mesh.cell_data["fibre"]]}
+    other = meshio.Mesh(
+        mesh.points,
+        [("triangle", epi), ("tetra", mesh.cells)],
+        # meshio writes text data that nobody can read ("np.float64(...)")
+        point_data={"v": mesh.point_data["activation"]} if binary else {},
+        cell_data={"gmsh:physical": labels, "gmsh:geometrical": labels} | (fibre if binary else {}),
+        field_data={"epi": [4, 2], "lv": [1, 3]},
+    )
+    meshio.gmsh.write(str(tmp_path / "m.msh"), other, "2.2", binary)
+    again = read_mesh(tmp_path / "m.msh")
+    np.testing.assert_array_equal(again.points, mesh.points)
+    np.testing.assert_array_equal(again.regions, mesh.regions)
+    np.testing.assert_array_equal(again.surfaces["epi"], epi)
+    assert again.region_names == ((1, "lv"),)
+    if binary:
+        np.testing.assert_array_equal(again.cell_data["fibre"], mesh.cell_data["fibre"])
+        np.testing.assert_array_equal(again.point_data["v"], mesh.point_data["activation"])
+
+
+def test_meshio_reads_our_gmsh(tmp_path, mesh):
+    import meshio
+
+    write_mesh(tmp_path / "m.msh", mesh.replaced(cell_data={}))
+    other = meshio.gmsh.read(str(tmp_path / "m.msh"))
+    np.testing.assert_array_equal(other.points, mesh.points)
+    np.testing.assert_array_equal(other.cells_dict["tetra"], mesh.cells)
+    np.testing.assert_array_equal(other.cell_data_dict["gmsh:physical"]["tetra"], mesh.regions)
+    assert other.field_data["septum"].tolist() == [7, 3]
+
+
+def test_gmsh_2_with_loose_numbers_and_partial_data(tmp_path):
+    (tmp_path / "m.msh").write_text(GMSH_2)
+    mesh = read_mesh(tmp_path / "m.msh")
+    np.testing.assert_allclose(mesh.volume(), 50**3 / 6)
+    assert mesh.regions.tolist() == [9]
+    assert np.isnan(mesh.point_data["t"]).tolist() == [True, False, True, True]
+    for change in (
+        ("$EndElements", ""),
+        ("4 0 0 50", "4 0 0"),
+        ("70 4 2", "70 4 3"),
+        ("5 10 20", "5 11 20"),
+    ):
+        (tmp_path / "b.msh").write_text(GMSH_2.replace(*change))
+        with pytest.raises(ValueError, match=r"b.msh: damaged"):
+            read_mesh(tmp_path / "b.msh")
+
+
+GMSH_2 = """$MeshFormat
+2.2 0 8
+$EndMeshFormat
+$Comments
+anything
+$EndComments
+$Nodes
+4
+10 0 0 0
+20 50 0 0
+30 0 50 0
+4 0 0 50
+$EndNodes
+$Elements
+2
+7 15 2 0 1 10
+70 4 2 9 5 10 20 30 4
+$EndElements
+$NodeData
+1
+"t"
+1
+0.0
+3
+0
+1
+1
+20 7.5
+$EndNodeData
 """
 
 

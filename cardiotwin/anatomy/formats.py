@@ -22,18 +22,13 @@ from cardiotwin.anatomy._fibre_fields import checked_directions, take_directions
 from cardiotwin.anatomy._fibre_files import directions_from_file, match_by_position
 from cardiotwin.anatomy._filemesh import to_file_mesh
 from cardiotwin.anatomy._open import check_exists, is_carp, open_file, read_plain
+from cardiotwin.anatomy._size import size_doubt
 from cardiotwin.anatomy.mesh import Mesh, boundary_faces, oriented, outward, unique_edges
 from cardiotwin.anatomy.naming import read_name_map
 from cardiotwin.anatomy.topology import match_faces
-from cardiotwin.units import LENGTH_EXPONENTS, from_mm, to_mm
+from cardiotwin.units import to_mm
 
 WRITABLE = (*_vtk_files.WRITABLE, *_meshio_files.WRITABLE, *carp.SUFFIXES)
-# Diagonals of the bounding box, mm, that a heart (mouse to dilated human) or a block may have;
-# below UNSTATED the shape of a heart in mm is believed only when the unit was said.
-HEART_SIZE = (5.0, 400.0)
-BLOCK_SIZE = (1.0, 400.0)
-UNSTATED = 30.0
-HUMAN_HEART = 150.0
 MATCH_FRACTION = 0.01  # of the median edge: how far a node of another file may lie
 
 
@@ -108,7 +103,7 @@ def read_mesh(
     own = checked_directions(path, own, part.points, part.volume(), allow_uniform=uniform)
     part.cell_data |= own
     mesh = _checked(part, allow_components)
-    _check_size(path, mesh, unit)
+    _warn_size(path, mesh, unit)
     return mesh
 
 
@@ -222,32 +217,11 @@ def _median_edge(mesh: Mesh) -> float:
     return float(np.median(np.linalg.norm(edges[:, 0] - edges[:, 1], axis=1)))
 
 
-def _check_size(path: Path, mesh: Mesh, unit: str | None) -> None:
-    """Warn when the mesh is as large as no heart, and say which unit would fit."""
-    extent = np.ptp(mesh.points, axis=0)
-    diagonal = float(np.linalg.norm(extent))
-    is_block = mesh.volume() >= 0.9 * np.prod(extent)
-    low, high = BLOCK_SIZE if is_block else HEART_SIZE
-    if unit is None and not is_block:
-        low = UNSTATED
-    if low <= diagonal <= high:
-        return
+def _warn_size(path: Path, mesh: Mesh, unit: str | None) -> None:
     assumed = unit or ("um" if is_carp(path) else "mm")
-    in_file = float(from_mm(diagonal, assumed))
-    fits = {u: float(to_mm(in_file, u)) for u in LENGTH_EXPONENTS if u != assumed}
-    best = min(fits, key=lambda u: abs(np.log(fits[u] / HUMAN_HEART)))
-    advice = (
-        f"unit={best!r} would make it {fits[best]:.3g} mm"
-        if HEART_SIZE[0] <= fits[best] <= HEART_SIZE[1]
-        else "no usual unit fits a heart"
-    )
-    warnings.warn(
-        f"{path.name}: the mesh measures {diagonal:.3g} mm across, which is no heart, with its "
-        f"coordinates {'taken' if unit is None else 'said to be'} in {assumed}: {advice}; give "
-        f"unit={assumed!r} if it is right",
-        UserWarning,
-        stacklevel=3,
-    )
+    doubt = size_doubt(mesh.points, mesh.volume(), assumed, stated=unit is not None)
+    if doubt:
+        warnings.warn(f"{path.name}: {doubt}", UserWarning, stacklevel=3)
 
 
 def _warn_left_out(path: Path, names: list[str]) -> None:

@@ -116,13 +116,16 @@ def component_labels(cells: Int[np.ndarray, "elements vertices"], nodes: int) ->
     return connected_components(links, directed=False)[1]
 
 
-def face_component_count(cells: Int[np.ndarray, "elements 4"]) -> int:
-    """Number of groups of elements joined through faces: a pinch at an edge or node separates."""
-    keys = element_faces(cells).keys
+def face_component_count(faces: Faces) -> int:
+    """Number of groups of elements joined through faces: a pinch at an edge or node separates.
+
+    Args:
+        faces: what `element_faces` returns.
+    """
+    keys, count = faces.keys, len(faces.keys) // 4
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
-    count = len(cells)
     left, right = order[same] % count, order[same + 1] % count
     links = sp.coo_matrix((np.ones(len(left)), (left, right)), shape=(count, count))
     return int(connected_components(links, directed=False)[0])
