@@ -115,7 +115,10 @@ def test_named_factors(factor, one, many):
     assert factor == pytest.approx(convert(1.0, one, many), rel=1e-14)
 
 
-@given(st.floats(-1e6, 1e6, allow_nan=False), st.sampled_from(["um", "mm", "cm", "m"]))
+@given(
+    st.floats(-1e6, 1e6).filter(lambda x: x == 0 or abs(x) > 1e-200),
+    st.sampled_from(["um", "mm", "cm", "m"]),
+)
 def test_lengths_are_rounded_once(value, unit):
     exact = Fraction(value) * Fraction(10) ** length_exponent(unit)
     assert float(to_mm(value, unit)) == float(exact)
