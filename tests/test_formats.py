@@ -925,6 +925,33 @@ def test_unknown_formats_and_pickles_are_refused(tmp_path):
             read_mesh(path)
 
 
+def test_warnings_point_at_the_caller(tmp_path, curved):
+    import meshio
+
+    same = np.tile([1.0, 0, 0], (curved.elements, 1))
+    lost = np.concatenate([curved.points, [[0.0, 0, 0]]]) * 0.1
+    shared = np.concatenate([curved.cells[:, f] for f in FACES["tetra"]])
+    inner = shared[match_faces(shared, boundary_faces(curved.cells)) < 0][:1]
+    content = meshio.Mesh(
+        lost,
+        [("tetra", curved.cells), ("triangle", inner)],
+        cell_data={
+            "fiber": [same, same[:1]],
+            "fibre": [same, same[:1]],
+            "tag": [np.ones(len(same)), np.ones(1)],
+        },
+    )
+    content.write(tmp_path / "m.vtu")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        mesh = read_mesh(tmp_path / "m.vtu", allow_uniform_fibres=False)
+        write_mesh(tmp_path / "m.pts", mesh.replaced(point_data={"v": np.zeros(mesh.nodes)}))
+        write_mesh(tmp_path / "m.inp", mesh.replaced(point_data={"v": np.zeros(mesh.nodes)}))
+    ours = [w for w in caught if w.category is UserWarning]
+    assert len(ours) == 7
+    assert {w.filename for w in ours} == {__file__}
+
+
 def test_package_reads_vtk_lazily():
     import subprocess
     import sys

@@ -101,7 +101,7 @@ class Draft:
                 f"{self.path.name}: {sum(lost.values())} triangles of {len(lost)} surfaces are "
                 f"not on the boundary of the elements and are left out: {shown}{more}",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=4,
             )
         self.surfaces = {n: f for n, f in fitting.items() if len(f) or n not in lost}
 

@@ -39,7 +39,7 @@ def take_directions(
                         warnings.warn(
                             f"{path.name}: {name!r} is a second {target} direction and is left out",
                             UserWarning,
-                            stacklevel=4,
+                            stacklevel=3,
                         )
     return found
 
@@ -94,7 +94,7 @@ def checked_directions(
             "placeholder and is dropped: build fibres by rule, or keep it with "
             "allow_uniform_fibres=True",
             UserWarning,
-            stacklevel=4,
+            stacklevel=3,
         )
         found = {name: values for name, values in found.items() if name not in uniform}
     return {name: _unit(path, name, values) for name, values in found.items()}
@@ -115,7 +115,7 @@ def _unit(path: Path, name: str, values: np.ndarray) -> np.ndarray:
         warnings.warn(
             f"{path.name}: the {name} direction is zero in {none} of {len(values)} elements",
             UserWarning,
-            stacklevel=5,
+            stacklevel=4,
         )
     off = (np.abs(length - 1.0) > _UNIT_TOLERANCE) & (length > 0)
     return np.where(off, values / np.where(length > 0, length, 1.0), values)

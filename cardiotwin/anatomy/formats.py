@@ -224,20 +224,21 @@ def _warn_size(path: Path, mesh: Mesh, unit: str | None) -> None:
         warnings.warn(f"{path.name}: {doubt}", UserWarning, stacklevel=3)
 
 
-def _warn_left_out(path: Path, names: list[str]) -> None:
+def _warn_left_out(path: Path, names: list[str], stacklevel: int = 3) -> None:
     if names:
         warnings.warn(
             f"{path.name}: this format cannot hold the fields {names}, they are left out: write "
             ".vtu to keep them",
             UserWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
 
 def _write_carp(path: Path, folder: Path, mesh: Mesh) -> None:
     base, binary = carp.base_of(path)
     kept = ("fibre", "sheet")
-    _warn_left_out(path, [*mesh.point_data, *(n for n in mesh.cell_data if n not in kept)])
+    dropped = [*mesh.point_data, *(name for name in mesh.cell_data if name not in kept)]
+    _warn_left_out(path, dropped, stacklevel=4)
     carp.write(folder, base.name, mesh, binary=binary)
     written = {file.name for file in folder.iterdir()}
     stale = [f.name for f in carp.companions(base, binary=binary) if f.name not in written]
