@@ -123,9 +123,10 @@ def info_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("file", help="the mesh")
-    parser.add_argument(
-        "--unit", default="mm", help="length unit of the file: um, mm (default), cm or m"
-    )
+    add = parser.add_argument
+    add("--unit", help="length unit of the file: um, mm, cm, m; mm where left out, um for openCARP")
+    add("--names", metavar="JSON", help="names of regions and surfaces by label")
+    add("--keep", metavar="A,B", help="look only at these regions (lv,rv,septum)")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

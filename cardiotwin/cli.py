@@ -119,7 +119,9 @@ def info(words: Sequence[str]) -> int:
     from cardiotwin.anatomy.formats import read_mesh
     from cardiotwin.anatomy.quality import format_report, quality_report
 
-    report = quality_report(read_mesh(options.file, unit=options.unit))
+    keep = options.keep.split(",") if options.keep else None
+    mesh = read_mesh(options.file, unit=options.unit, names=options.names, keep=keep)
+    report = quality_report(mesh)
     print(_json(report) if options.json else format_report(report))
     return 0
 
