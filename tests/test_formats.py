@@ -164,6 +164,9 @@ def test_writing_is_whole_or_not_at_all(tmp_path, mesh, monkeypatch):
 def test_writing_refuses_what_a_format_cannot_hold(tmp_path, mesh):
     with pytest.raises(ValueError, match=r"the format '.stl' cannot be written: use one of .vtu"):
         write_mesh(tmp_path / "m.stl", mesh)
+    for name in ("m.pts.gz", "m.bpts.gz", "m.xdmf.gz"):
+        with pytest.raises(ValueError, match=rf"{name}: this format is several files"):
+            write_mesh(tmp_path / name, mesh)
     with pytest.raises(ValueError, match="does not exist: make it first"):
         write_mesh(tmp_path / "none" / "m.vtu", mesh)
     with pytest.raises(ValueError, match=r"called \['region'\], which files use"):
@@ -820,6 +823,9 @@ def test_truncated_files(tmp_path, name, fraction, capfd):
 
 def test_truncated_xdmf_data(tmp_path, mesh):
     write_mesh(tmp_path / "m.xdmf", mesh)
+    (tmp_path / "z.xdmf.gz").write_bytes(gzip.compress((tmp_path / "m.xdmf").read_bytes()))
+    with pytest.raises(ValueError, match="refers to files beside it: decompress"):
+        read_mesh(tmp_path / "z.xdmf.gz")
     heavy = tmp_path / "m.h5"
     heavy.write_bytes(heavy.read_bytes()[:3000])
     with pytest.raises(ValueError, match=r"m.xdmf: damaged"):

@@ -15,6 +15,7 @@ from cardiotwin.anatomy._filemesh import REGION, SURFACE, Block, FileMesh
 
 SUFFIXES = (".msh", ".xdmf", ".xmf", ".inp", ".mesh", ".meshb")
 WRITABLE = (".msh", ".xdmf", ".xmf", ".inp")
+SEVERAL_FILES = (".xdmf", ".xmf")
 _GMSH_SHAPES = ((), (3,), (9,))  # what a Gmsh view can hold per node or element
 
 

@@ -26,6 +26,10 @@ def open_file(path: Path, unit: str | None) -> FileMesh:
             f"{path}: the format {suffix or 'without a suffix'!r} cannot be read: convert it to "
             f"one of {', '.join(READABLE)} (each also with .gz)"
         )
+    if zipped and suffix in _meshio_files.SEVERAL_FILES:
+        raise ValueError(
+            f"{path}: an XDMF file refers to files beside it: decompress it beside them first"
+        )
     if not zipped:
         return in_mm(read_plain(path, path), unit)
     with tempfile.TemporaryDirectory(prefix="cardiotwin-") as folder:

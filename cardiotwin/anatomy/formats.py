@@ -115,7 +115,7 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
     fields, openCARP binary does so in float32. See docs/meshes.md for each format.
 
     Args:
-        path: ends in .vtu, .vtk, .msh, .xdmf, .inp (each may be followed by .gz), .pts or .elem
+        path: ends in .vtu, .vtk, .msh, .inp (each may be followed by .gz), .xdmf, .pts or .elem
             (openCARP text), .bpts or .belem (openCARP binary), or in nothing (openCARP text).
         mesh: the mesh.
 
@@ -130,6 +130,11 @@ def write_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:
     if suffix and suffix not in WRITABLE:
         raise ValueError(
             f"{path}: the format {suffix!r} cannot be written: use one of {', '.join(WRITABLE)}"
+        )
+    if zipped and (is_carp(plain) or suffix in _meshio_files.SEVERAL_FILES):
+        raise ValueError(
+            f"{path}: this format is several files, which are not gzipped: leave out .gz, or write "
+            ".vtu.gz"
         )
     if not path.parent.is_dir():
         raise ValueError(f"{path}: the folder {path.parent} does not exist: make it first")

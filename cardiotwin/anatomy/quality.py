@@ -128,7 +128,7 @@ def quality(mesh: Mesh) -> MeshQuality:
         mesh: the mesh.
 
     Returns:
-        The measures; see `MeshQuality`. About two seconds for 600,000 elements.
+        The measures; see `MeshQuality`. A few seconds for 600,000 elements.
     """
     edges = mesh.unique_edges()
     lengths = np.linalg.norm(mesh.points[edges[:, 1]] - mesh.points[edges[:, 0]], axis=1)
