@@ -18,8 +18,8 @@ DECIMALS_DIRECTION = 3
 def biventricle_coarse() -> Mesh:
     """An idealised biventricle on a coarse mesh, with rule-based fibres and sheets.
 
-    Coordinates are rounded to a tenth of a micrometre and directions to a thousandth, so that the file is
-    small and does not depend on the last bits of a machine's arithmetic.
+    Coordinates are rounded to a tenth of a micrometre and directions to a thousandth, so that the
+    file is small and does not depend on the last bits of a machine's arithmetic.
     """
     mesh = biventricle(EDGE_LENGTH, shape=BiventricleShape(rv_wall=RV_WALL))
     fibres = ldrb(mesh)
