@@ -58,6 +58,7 @@ examples
   cardiotwin {command} mesh.edge_length='2 mm'
   cardiotwin {command} --keys
   cardiotwin {command} -m mesh.edge_length=1.5,2 output.folder=runs/edges
+  cardiotwin {command} --config runs/heart-01/config.yaml --resume
   cardiotwin {command} -m launcher=slurm hydra.launcher.partition=gpu mesh.edge_length=1,1.5,2
 
 A run writes to runs/<experiment>/<date_time>, a sweep to one folder for each combination.
@@ -98,6 +99,7 @@ def job_parser(command: str) -> argparse.ArgumentParser:
     )
     show.add_argument("--check", action="store_true", help="check the configuration only")
     add("-m", "--multirun", action="store_true", help="one job for each of the values key=a,b,c")
+    add("--config", metavar="FILE", help="the config.yaml of a run, in place of groups")
     add(
         "--config-dir", metavar="DIR", help="a folder of your own with files such as mesh/mine.yaml"
     )

@@ -157,15 +157,19 @@ def _launch(options: argparse.Namespace, job: Callable[..., None], *, prefix: st
     """Show, check or run what the options and overrides describe."""
     from cardiotwin.config.launch import launch_one, launch_sweep
 
+    if options.config and (options.config_dir or options.multirun):
+        raise ValueError("--config is a whole configuration: leave out --config-dir and -m")
     if options.cfg or options.keys or options.check:
         return _show(options)
-    if options.resume and not options.multirun and not _given(options, "output.folder"):
+    placed = options.multirun or options.config or _given(options, "output.folder")
+    if options.resume and not placed:
         raise ValueError("--resume needs the folder to go on with: output.folder=FOLDER")
     ready = partial(job, progress=options.progress, resume=options.resume, cache=options.cache)
     if options.multirun:
         launch_sweep(partial(_named, ready), options.overrides, options.config_dir)
     else:
-        launch_one(ready, options.overrides, options.config_dir, prefix=prefix)
+        where = {"config_file": options.config, "prefix": prefix}
+        launch_one(ready, options.overrides, options.config_dir, **where)
     return 0
 
 
@@ -186,15 +190,17 @@ def _show(options: argparse.Namespace) -> int:
     """Print the composed configuration or its keys; then check it."""
     from omegaconf import OmegaConf, open_dict
 
-    from cardiotwin.config.compose import compose
+    from cardiotwin.config.compose import compose, read_file
     from cardiotwin.config.tree import check, describe_keys
 
-    config = compose(options.overrides, options.config_dir)
-    hydra = config.hydra
+    if options.config:
+        config = read_file(options.config, options.overrides)
+    else:
+        config = compose(options.overrides, options.config_dir)
+    with open_dict(config):
+        hydra = config.pop("hydra", {})
     if options.cfg in ("hydra", "all"):
         print(OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})), end="")
-    with open_dict(config):
-        del config["hydra"]
     if options.cfg in ("job", "all"):
         print(OmegaConf.to_yaml(config), end="")
     check(config)

@@ -87,6 +87,28 @@ def test_tune_prints_what_it_found(work, capsys):
     assert '"velocity": 0.6' in capsys.readouterr().out
 
 
+def test_kept_configuration_runs_again(work, tmp_path, capsys):
+    text = f"_target_: {SLAB}\nsize: [1.0, 1.0, 1.0]\nedge_length: 0.5\n"
+    kept = tmp_path / "config.yaml"
+    kept.write_text(text)
+    assert main(["simulate", "--config", str(kept), "--check", "edge_length=1.0"]) == 0
+    assert main(["simulate", "--config", str(kept), "--cfg", "job", "edge_length=1.0"]) == 0
+    assert "edge_length: 1.0" in capsys.readouterr().out
+    for bad in (
+        "hydra: {}\n" + text,
+        "size: 1\n",
+        "- 1\n",
+        "a: [\n",
+        "a: !!python/name:os.system\n",
+    ):
+        kept.write_text(bad)
+        assert main(["simulate", "--config", str(kept), "--check"]) == 2
+    assert main(["simulate", "--config", "absent.yaml"]) == 2
+    assert main(["simulate", "--config", str(kept), "-m"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+    assert not work
+
+
 def test_sweep_runs_every_job(work):
     assert main(["simulate", "-m", "mesh.edge_length=0.5,1.0"]) == 0
     assert [str(done["folder"]) for done in work] == [
@@ -220,7 +242,6 @@ def test_package_runs_as_a_module_and_refuses_cleanly():
 
 def test_info_describes_a_mesh(tmp_path, capsys):
     from cardiotwin.anatomy.formats import write_mesh
-
     from cardiotwin.anatomy.idealised import slab
 
     file = tmp_path / "slab.vtu"

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cardiotwin.config.resources import resource
+from cardiotwin.config.explain import explain
+from cardiotwin.config.resources import register_resolvers, resource
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -50,6 +51,41 @@ def compose(overrides: Sequence[str], config_dir: str | Path | None = None) -> "
 
     loader = make_loader(config_dir)
     return loader.load_configuration(ROOT, list(overrides), RunMode.RUN)
+
+
+def read_file(file: str | Path, overrides: Sequence[str] = ()) -> "DictConfig":
+    """Read a whole configuration that a run kept (its ``config.yaml``).
+
+    Args:
+        file: the YAML file.
+        overrides: ``"key=value"``; there are no groups to choose from.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ValueError: the file cannot be read or is no mapping, or an override is not of that form.
+    """
+    import yaml
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+    from omegaconf import DictConfig, OmegaConf
+
+    register_resolvers()
+    try:
+        config = OmegaConf.load(file)
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{file} cannot be read as a configuration: {error}") from error
+    except OverrideParseException as error:
+        raise explain(error, None) from error
+    if not isinstance(config, DictConfig) or "_target_" not in config or "hydra" in config:
+        raise ValueError(f"{file}: expected the config.yaml of a run, with a _target_ at its root")
+    for override in parsed:
+        if override.is_delete() or override.is_sweep_override():
+            raise ValueError(f"{override.input_line}: with --config, write key=value")
+        OmegaConf.update(config, override.key_or_group, override.value(), force_add=True)
+    return config
 
 
 def make_loader(config_dir: str | Path | None = None) -> Any:

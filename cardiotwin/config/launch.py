@@ -5,7 +5,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cardiotwin.config.compose import ROOT, compose, make_loader
+from cardiotwin.config.compose import ROOT, compose, make_loader, read_file
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -14,30 +14,41 @@ Job = Callable[["DictConfig"], Any]
 
 
 def launch_one(
-    job: Job, overrides: Sequence[str], config_dir: str | Path | None = None, *, prefix: str = ""
+    job: Job,
+    overrides: Sequence[str],
+    config_dir: str | Path | None = None,
+    *,
+    config_file: str | Path | None = None,
+    prefix: str = "",
 ) -> Any:
-    """Compose one configuration, name its folder, and call the job with it.
+    """Compose or read one configuration, name its folder, and call the job with it.
 
     Args:
         job: called with the configuration (without Hydra's node); ``output.folder`` is filled in
             with ``runs/<experiment>/<date_time>`` where it was left open.
         overrides: as for `load`.
         config_dir: as for `load`.
+        config_file: a whole configuration to read instead of composing one.
         prefix: put before the date in the folder's name.
 
     Returns:
         What the job returns.
     """
-    from omegaconf import open_dict
+    from omegaconf import OmegaConf, open_dict
 
     from cardiotwin.config.loader import experiment_name
 
-    config = compose(overrides, config_dir)
+    if config_file is None:
+        config = compose(overrides, config_dir)
+        name = experiment_name(config)
+    else:
+        config = read_file(config_file, overrides)
+        name = Path(config_file).stem
     with open_dict(config):
-        if config.output.folder is None:
+        if OmegaConf.select(config, "output.folder") is None:
             moment = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-            config.output.folder = f"runs/{experiment_name(config)}/{prefix}{moment}"
-        del config["hydra"]
+            OmegaConf.update(config, "output.folder", f"runs/{name}/{prefix}{moment}")
+        config.pop("hydra", None)
     return job(config)
 
 
