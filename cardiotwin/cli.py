@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--debug"]
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
+        # The film's encoder is started by a fork that executes another program at once.
+        warnings.filterwarnings("ignore", message=r"os\.fork\(\) was called")
         try:
             return _dispatch(words)
         except KeyboardInterrupt:

@@ -119,6 +119,15 @@ def test_foreign_target_behind_an_interpolation_is_refused(no_shell):
         build(config)
 
 
+def test_unset_variable_is_named(monkeypatch):
+    monkeypatch.delenv("NO_SUCH_VARIABLE", raising=False)
+    config = OmegaConf.create({"mesh": {"_target_": SLAB, "size": "${oc.env:NO_SUCH_VARIABLE}"}})
+    with pytest.raises(ValueError, match=r"mesh.size: NO_SUCH_VARIABLE is not set"):
+        check(config)
+    with pytest.raises(ValueError, match=r"mesh.size: a value is required; give mesh.size=..."):
+        check(OmegaConf.create({"mesh": {"_target_": SLAB, "size": "???"}}))
+
+
 def test_every_problem_is_reported_at_once():
     with pytest.raises(ValueError, match="edge_lenght") as caught:
         check(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -122,13 +123,11 @@ def _plain(config: Any) -> Any:
     try:
         return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
     except InterpolationResolutionError as error:
-        hint = ""
-        if "Environment variable" in str(error):
-            hint = "; set it before the command, or give the key a value"
-        first = str(error).splitlines()[0]
-        raise ValueError(
-            f"{getattr(error, 'full_key', None) or 'config'}: {first}{hint}"
-        ) from error
+        key, text = getattr(error, "full_key", None), str(error).splitlines()[0]
+        unset = re.search(r"Environment variable '(\w+)' not found", text)
+        if unset:
+            text = f"{unset[1]} is not set in the environment; set it, or give {key}=..."
+        raise ValueError(f"{key or 'config'}: {text}") from error
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or "config"
         first = str(error).splitlines()[0].replace("Missing mandatory value: ", "")
