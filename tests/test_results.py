@@ -119,12 +119,57 @@ def test_rounding_halves_the_file_at_a_known_error(tmp_path, mesh, times):
     assert sizes["rounded"] < 0.75 * sizes["exact"]
 
 
-def test_resume_drops_the_unfinished_step_and_later_ones(run_file, mesh, times):
-    with h5py.File(run_file, "r+") as file:  # as a kill leaves it: data longer than NSteps says
-        file["VTKHDF/Steps"].attrs.modify("NSteps", np.int64(2))
-        file["VTKHDF/PointData/V"].resize(2 * len(mesh.points) + 7, axis=0)
+READ_ALL = """
+    import sys
+    import pyvista
+    reader = pyvista.get_reader(sys.argv[1])
+    for step in range(reader.reader.GetNumberOfSteps()):
+        reader.reader.SetStep(step)
+        print(float(reader.read().point_data["V"].sum()))
+"""
+
+
+@pytest.mark.parametrize("killed_before", ["count", "time"])
+def test_an_unfinished_step_harms_neither_vtk_nor_resume(
+    run_file, mesh, times, killed_before, monkeypatch
+):
+    flushes = iter({"count": [None], "time": [None, None]}[killed_before])
+    writer = VTKHDFWriter.resume(run_file)
+    flush = writer._file.flush
+
+    def flush_then_die():
+        flush()
+        next(flushes)
+        if flushes.__length_hint__() == 0:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(writer._file, "flush", flush_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        writer.append(15.0, {"V": voltage(times, 15.0), "flow": np.zeros((len(times), 3))})
+    monkeypatch.undo()
+    writer._file.close()  # what the flush had written, and nothing after it
+    with h5py.File(run_file) as file:  # more times than steps overrun VTK's buffer
+        assert len(file["VTKHDF/Steps/Values"]) <= file["VTKHDF/Steps"].attrs["NSteps"]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(READ_ALL), str(run_file)],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    sums = [float(line) for line in done.stdout.split()]
+    assert len(sums) == (3 if killed_before == "count" else 4)
+    for t, total in zip((0.0, 5.0, 10.0, 15.0), sums, strict=False):
+        assert total == pytest.approx(voltage(times, t).sum(), rel=1e-6)
+    with read_steps(run_file) as steps:
+        assert len(steps) == 3
     with VTKHDFWriter.resume(run_file) as writer:
-        assert writer.times == [0.0, 5.0]
+        assert writer.times == [0.0, 5.0, 10.0]
+    with h5py.File(run_file) as file:
+        assert file["VTKHDF/Steps"].attrs["NSteps"] == 3
+        assert len(file["VTKHDF/PointData/V"]) == 3 * len(mesh.points)
+
+
+def test_resume_drops_steps_after_the_checkpoint(run_file, mesh, times):
     with VTKHDFWriter.resume(run_file, until_ms=0.0) as writer:
         assert writer.times == [0.0]
         writer.append(7.5, {"V": voltage(times, 7.5), "flow": np.zeros((len(times), 3))})
@@ -164,15 +209,18 @@ def test_a_killed_run_leaves_a_file_that_opens_and_goes_on(tmp_path, mesh, times
     process.communicate()
     with h5py.File(path) as file:
         count = int(file["VTKHDF/Steps"].attrs["NSteps"])
+        assert len(file["VTKHDF/Steps/Values"]) in (count - 1, count)
     assert count > 30
     reader = pv.get_reader(path)
     assert reader.reader.GetNumberOfSteps() == count
     reader.reader.SetStep(count - 1)
     np.testing.assert_allclose(reader.read().point_data["V"], voltage(times, count - 1), rtol=1e-6)
     with VTKHDFWriter.resume(path) as writer:
-        assert len(writer) == count
-        writer.append(count, {"V": voltage(times, count)})
+        assert len(writer) in (count - 1, count)
+        for step in range(len(writer), count + 1):
+            writer.append(float(step), {"V": voltage(times, step)})
     with read_steps(path) as steps:
+        assert len(steps) == count + 1
         for i in (0, count // 2, count):
             np.testing.assert_allclose(steps.frame(i), voltage(times, i), rtol=1e-6)
 

@@ -40,11 +40,16 @@ def open_vtkhdf(path: Path, mode: str) -> h5py.File:
     return file
 
 
+def step_times(steps: Any) -> np.ndarray:
+    """Times of the finished steps, ms: the last thing that a step writes."""
+    return steps["Values"][: int(steps.attrs["NSteps"])]
+
+
 def step_arrays(steps: Any) -> list[Any]:
-    """All per-step datasets below a Steps group, nested ones too."""
+    """All per-step datasets below a Steps group but the times, nested ones too."""
     found: list[Any] = []
     steps.visititems(lambda _, item: found.append(item) if isinstance(item, h5py.Dataset) else None)
-    return found
+    return [dataset for dataset in found if dataset.name != f"{steps.name}/Values"]
 
 
 def dynamic_arrays(root: Any) -> list[Any]:

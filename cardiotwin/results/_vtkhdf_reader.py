@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.results._vtkhdf_layout import dynamic_arrays, open_vtkhdf
+from cardiotwin.results._vtkhdf_layout import dynamic_arrays, open_vtkhdf, step_times
 
 
 class Steps:
@@ -29,8 +29,7 @@ class Steps:
         """
         self._file = open_vtkhdf(Path(path), "r")
         self._root: Any = self._file["VTKHDF"]
-        steps: Any = self._root["Steps"]
-        self.times: np.ndarray = steps["Values"][: int(steps.attrs["NSteps"])]
+        self.times: np.ndarray = step_times(self._root["Steps"])
         self._fields = {d.name.rsplit("/", 1)[-1]: d for d in dynamic_arrays(self._root)}
         self.names = tuple(self._fields)
         self._nodes = len(self._root["Points"])
@@ -71,6 +70,7 @@ class Steps:
             cell_data.pop("region"),
             cell_data=cell_data,
             point_data={n: d[:] for n, d in root["PointData"].items() if n not in self._fields},
+            allow_components=True,
         )
 
     def table(self, name: str) -> dict[str, np.ndarray]:

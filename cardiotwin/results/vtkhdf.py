@@ -3,9 +3,10 @@
 The layout is version 2.0 of VTK's HDF5 format, the lowest one with time steps, so that every
 reader since VTK 9.3 (ParaView 5.12) opens it: https://docs.vtk.org/en/latest/design_documents
 (VTKHDFFileFormat). The mesh is one part whose offsets are 0 in every step, which readers take as
-a static mesh. A step becomes visible only when all its data lie in the file: data, offsets, time
-value, flush, then the step count, flush. A killed run therefore leaves a file that opens and
-holds every step that was counted.
+a static mesh. A step becomes visible only when all its data lie in the file: data and offsets,
+flush; the step count, flush; its time, flush. A killed run therefore leaves a file that opens and
+holds every step whose time was written. (The times come last because VTK 9.7 reads as many of them
+as the file holds into room for as many as the count says, and crashes where there are more.)
 """
 
 import json
@@ -27,6 +28,7 @@ from cardiotwin.results._vtkhdf_layout import (
     static_field,
     step_array,
     step_arrays,
+    step_times,
     write_mesh,
 )
 from cardiotwin.results._vtkhdf_reader import Steps as Steps
@@ -86,7 +88,7 @@ class VTKHDFWriter:
     ) -> "VTKHDFWriter":
         """Open a file that a run left, killed or not, to append further steps.
 
-        The step count is trusted; whatever lies behind it from an unfinished step is cut off.
+        The times are trusted; whatever lies behind them from an unfinished step is cut off.
 
         Args:
             path: the file.
@@ -196,7 +198,7 @@ class VTKHDFWriter:
         self._steps: Any = self._root["Steps"]
         self._nodes = len(self._root["Points"])
         self._round_to: dict[str, float] = json.loads(str(self._file.attrs["round_to"]))
-        times = self._steps["Values"][: int(self._steps.attrs["NSteps"])]
+        times = step_times(self._steps)
         if until_ms is not None:
             times = times[times <= until_ms + 1e-9 * max(1.0, abs(until_ms))]
         self.times: list[float] = [float(t) for t in times]
@@ -206,7 +208,9 @@ class VTKHDFWriter:
             self._write_sidecar(self._sidecar_arrays())
 
     def _truncate(self, count: int) -> None:
-        """Cut everything behind the first `count` steps, the counter first."""
+        """Cut everything behind the first `count` steps: the times, the counter, then the rest."""
+        self._steps["Values"].resize(count, axis=0)
+        self._file.flush()
         self._steps.attrs.modify("NSteps", np.int64(count))
         self._file.flush()
         for dataset in step_arrays(self._steps):
@@ -257,13 +261,17 @@ class VTKHDFWriter:
             dataset.resize(first + self._nodes, axis=0)
             dataset[first:] = array
         offsets = {f"PointDataOffsets/{name}": first for name in arrays}
-        values = {"Values": t_ms, "NumberOfParts": 1, **offsets}
+        values = {"NumberOfParts": 1, **offsets}
         for dataset in step_arrays(self._steps):
             key = dataset.name.removeprefix("/VTKHDF/Steps/")
             dataset.resize(index + 1, axis=0)
             dataset[index] = values.get(key, 0)
         self._file.flush()
         self._steps.attrs.modify("NSteps", np.int64(index + 1))
+        self._file.flush()
+        times = self._steps["Values"]
+        times.resize(index + 1, axis=0)
+        times[index] = t_ms
         self._file.flush()
         self.times.append(float(t_ms))
 
