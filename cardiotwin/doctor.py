@@ -44,6 +44,7 @@ _SMALL_MEMORY = 4.0  # GiB
 _SYMBOLS = {"ok": "ok  ", "warning": "warn", "failed": "FAIL"}
 _GIB = 1024.0**3
 _MIB = 1024.0**2
+_KIB = 1024.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,16 +192,22 @@ def _cache() -> Iterable[Finding]:
 
 
 def _renderer() -> Iterable[Finding]:
-    from cardiotwin.results.scene import renderer_available
+    import numpy as np
 
-    if renderer_available():
-        yield Finding("renderer", "ok", "pictures and films can be made")
-    else:
-        text = (
-            "no off-screen renderer: runs work, without 3-D pictures and films; install EGL or "
-            "OSMesa (Debian: libegl1 libgl1-mesa-dri), or a display"
-        )
-        yield Finding("renderer", "warning", text)
+    from cardiotwin.anatomy.idealised import slab
+    from cardiotwin.results.scene import activation_map
+
+    block = slab((10.0, 10.0, 10.0), edge_length=2.5)
+    with tempfile.TemporaryDirectory() as folder:
+        picture = Path(folder) / "map.png"
+        try:
+            activation_map(picture, block, np.linalg.norm(block.points, axis=1))
+        except (ImportError, OSError, RuntimeError) as error:
+            text = f"runs work, without pictures and films: {type(error).__name__}: {error}"
+            yield Finding("renderer", "warning", text)
+            return
+        size = picture.stat().st_size / _KIB
+    yield Finding("renderer", "ok", f"drew an activation map ({size:.0f} KiB)")
 
 
 def _ffmpeg() -> Iterable[Finding]:
