@@ -1,0 +1,1 @@
+"""Meshes of the heart: files, idealised shapes, fibres, coordinates and quality."""

@@ -1,0 +1,1 @@
+"""Numerical building blocks: finite elements, gather-only operators, linear solvers."""

@@ -6,6 +6,7 @@ Every operator here annihilates constants: it is stored by its off-diagonal entr
 applied to differences, so that a resting tissue stays exactly at rest in float32 too.
 """
 
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -96,18 +97,16 @@ def difference_operator(
     )
 
 
-def edge_sums(pattern: RowPattern, local: Float[Array, "elements 6"]) -> Float[Array, " edges"]:
-    """Sum a value of every corner pair of every element over the edges of the mesh.
+def edge_sums(pattern: RowPattern, local: Any) -> Any:
+    """Sum a value of every corner pair of every element [elements, 6] over the edges [edges].
 
     NumPy in, NumPy (float64) out; JAX in, JAX out, differentiable.
     """
     return _segment_sum(local, pattern.element_edges, len(pattern.edges))
 
 
-def node_sums(
-    pattern: RowPattern, cells: np.ndarray, local: Float[Array, "elements 4"]
-) -> Float[Array, " nodes"]:
-    """Sum a value of every corner of every element over the nodes, in the order of the rows."""
+def node_sums(pattern: RowPattern, cells: np.ndarray, local: Any) -> Any:
+    """Sum a value of every corner [elements, 4] over the nodes, in row order."""
     return _segment_sum(local, pattern.rank[cells], pattern.nodes)
 
 
@@ -172,8 +171,9 @@ def _locality_order(graph: sp.csr_matrix) -> tuple[np.ndarray, list[int]]:
 
 
 def _slice_widths(length: np.ndarray) -> np.ndarray:
-    """Widths of the slices that minimise stored entries plus a cost a slice (exact, by dynamic
-    programming over the occurring row lengths).
+    """Widths of the slices that minimise stored entries plus a cost a slice.
+
+    Exact, by dynamic programming over the row lengths that occur.
     """
     values, counts = np.unique(length, return_counts=True)
     below = np.concatenate([[0], np.cumsum(counts)])

@@ -1,0 +1,1 @@
+"""The monodomain equation: discretisation, schemes, observables and the time loop."""

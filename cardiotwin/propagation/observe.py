@@ -52,16 +52,23 @@ class ActivationTime(AbstractObservable):
     threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=-20.0)  # mV
 
     def init(self, v: NodeArray) -> NodeArray:
+        """No node has crossed yet."""
         return jnp.full(v.shape, jnp.inf, v.dtype)
 
     def update(self, carry, v_old, v_new, t_old, dt):
+        """Note the nodes that cross in this step."""
         threshold = self.threshold.astype(v_new.dtype)
         rising = (v_old < threshold) & (v_new >= threshold)
         return jnp.where(
             rising & (carry == jnp.inf), crossing(v_old, v_new, t_old, dt, threshold), carry
         )
 
+    def frame(self, carry, v, t):
+        """Return the share of the nodes that has been activated so far."""
+        return jnp.isfinite(carry).mean()
+
     def result(self, carry):
+        """Return the times [nodes], ms."""
         return carry
 
 
@@ -71,9 +78,11 @@ class RepolarisationTime(AbstractObservable):
     threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=-70.0)  # mV
 
     def init(self, v: NodeArray) -> NodeArray:
+        """No node has crossed yet."""
         return jnp.full(v.shape, jnp.inf, v.dtype)
 
     def update(self, carry, v_old, v_new, t_old, dt):
+        """Note the nodes that cross in this step."""
         threshold = self.threshold.astype(v_new.dtype)
         falling = (v_old >= threshold) & (v_new < threshold)
         # a node that rises again has not repolarised yet
@@ -82,6 +91,7 @@ class RepolarisationTime(AbstractObservable):
         return jnp.where(rising, jnp.inf, time)
 
     def result(self, carry):
+        """Return the times [nodes], ms."""
         return carry
 
 
@@ -91,6 +101,7 @@ class Probe(AbstractObservable):
     nodes: Int[np.ndarray, " probes"] = eqx.field(converter=lambda n: np.asarray(n, np.int32))
 
     def init(self, v: NodeArray) -> None:
+        """Check that the nodes exist; nothing is carried."""
         if self.nodes.size and (self.nodes.min() < 0 or self.nodes.max() >= v.shape[0]):
             raise ValueError(
                 f"Probe: node indices span {self.nodes.min()} to {self.nodes.max()}, but the mesh "
@@ -98,18 +109,22 @@ class Probe(AbstractObservable):
             )
 
     def frame(self, carry, v, t):
+        """Return the voltage at the probes [probes], mV."""
         return v[self.nodes]
 
 
 class Snapshots(AbstractObservable):
-    """The whole voltage field, once a frame. Memory grows with the frames: use a callback instead
-    where the run streams to a file.
+    """The whole voltage field, once a frame.
+
+    Memory grows with the frames: use the callback of `solve` where the run streams to a file.
     """
 
     def init(self, v: NodeArray) -> None:
+        """Nothing is carried."""
         return None
 
     def frame(self, carry, v, t):
+        """Return the voltage [nodes], mV."""
         return v
 
 
@@ -121,4 +136,6 @@ def crossing(
     # the double where keeps the gradient finite at nodes that do not move
     moving = difference != 0
     fraction = jnp.where(moving, (threshold - v_old) / jnp.where(moving, difference, 1.0), 0.0)
-    return t_old + dt * jax.lax.clamp(jnp.zeros((), v_new.dtype), fraction, jnp.ones((), v_new.dtype))
+    return t_old + dt * jax.lax.clamp(
+        jnp.zeros((), v_new.dtype), fraction, jnp.ones((), v_new.dtype)
+    )

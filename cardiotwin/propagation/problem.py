@@ -83,7 +83,8 @@ class Monodomain(AbstractProblem):
                 f"Monodomain: the tissue has {len(self.tissue.fibres.fibre)} elements and the mesh "
                 f"{len(self.mesh.cells)}. Build the fibres on this mesh."
             )
-        for name, value in vars(self.cell).items():
+        for name, *_ in self.cell.parameters():
+            value = getattr(self.cell, name)
             if np.ndim(value) and np.shape(value) != (len(self.mesh.points),):
                 raise ValueError(
                     f"Monodomain: the ionic parameter {name} has shape {np.shape(value)}; give a "
@@ -108,8 +109,6 @@ class Monodomain(AbstractProblem):
             mass=node_sums(pattern, mesh.cells, np.repeat(volumes[:, None] / 4.0, 4, axis=1)),
             mass_edges=edge_sums(pattern, np.repeat(volumes[:, None] / 20.0, 6, axis=1)),
             diffusion_edges=edge_sums(pattern, coupling),
-            cell=jax.tree.map(
-                lambda p: p[pattern.order] if np.ndim(p) else p, self.cell
-            ),
+            cell=jax.tree.map(lambda p: p[pattern.order] if np.ndim(p) else p, self.cell),
             pulses=reorder(self.stimulus.pulses(mesh.points), pattern.order, float),
         )

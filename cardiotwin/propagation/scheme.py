@@ -88,6 +88,7 @@ class ImplicitDiffusion(AbstractDiffusion):
             )
 
     def setup(self, system: System, dt: float, dtype: Any) -> ImplicitStep:
+        """Assemble the matrix and bound its spectrum."""
         rate = dt * np.asarray(system.diffusion_edges)
         # row sums of the consistent mass are the lumped mass, so the blend only scales its edges
         off = self.consistent_mass * system.mass_edges - self.theta * rate
@@ -129,6 +130,7 @@ class ExplicitDiffusion(AbstractDiffusion):
     substeps: int | None = 1
 
     def setup(self, system: System, dt: float, dtype: Any) -> ExplicitStep:
+        """Check that the sub-steps are stable on this mesh."""
         limit = largest_explicit_step(system)
         needed = int(np.ceil(dt / limit))
         substeps = needed if self.substeps is None else self.substeps
@@ -209,14 +211,17 @@ class Godunov(AbstractScheme):
     diffusion: AbstractDiffusion = ImplicitDiffusion()
 
     def start(self, prepared, state, t):
+        """Enter a frame."""
         return state
 
     def step(self, prepared, state, t):
+        """Advance by dt."""
         # diffusion first: its gathers then read the voltage as it lies in memory
         v = prepared.diffuse(state.v)
         return State(*prepared.react(v, state.cell, t, 1.0))
 
     def finish(self, prepared, state, t):
+        """Advance by dt and leave the frame."""
         return self.step(prepared, state, t)
 
 
@@ -226,15 +231,18 @@ class Strang(AbstractScheme):
     diffusion: AbstractDiffusion = ImplicitDiffusion()
 
     def start(self, prepared, state, t):
+        """Enter a frame."""
         v, cell = prepared.react(state.v, state.cell, t, 0.5)
         return State(v, cell, state.v)
 
     def step(self, prepared, state, t):
+        """Advance by dt."""
         before = prepared.diffuse(state.v)
         v, cell = prepared.react(before, state.cell, t + prepared.dt / 2, 1.0)
         # the time of the step lies at the middle of the merged reaction
         return State(v, cell, 0.5 * (before + v))
 
     def finish(self, prepared, state, t):
+        """Advance by dt and leave the frame."""
         v = prepared.diffuse(state.v)
         return State(*prepared.react(v, state.cell, t + prepared.dt / 2, 0.5))

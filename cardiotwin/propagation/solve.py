@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array
 
 from .observe import AbstractObservable
@@ -75,7 +76,7 @@ def solve(
     every: float = 1.0,
     initial: Checkpoint | None = None,
     precision: str = "float32",
-    on_frame: Callable[[Frame], None] | None = None,
+    on_frame: Callable[[Frame], bool | None] | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_seconds: float = 60.0,
     throw: bool = True,
@@ -94,7 +95,7 @@ def solve(
         every: interval between frames, ms.
         initial: a checkpoint to go on from.
         precision: "float32", or "float64" (x64 must be enabled).
-        on_frame: called with every `Frame`, the first at t = 0.
+        on_frame: called with every `Frame`, the first at t = 0; returning True ends the run.
         on_checkpoint: called with a `Checkpoint` about every `checkpoint_seconds` (streaming runs).
         checkpoint_seconds: see `on_checkpoint`.
         throw: raise `NonFiniteError` when the voltage becomes NaN or infinite; otherwise the
@@ -191,7 +192,9 @@ def _scan(constant, state: State, carries: dict[str, Any], frames: int):
         here = first + index * steps
 
         def advance(state, carries):
-            state, carries, _, outputs, check = _advance((scheme, steps, loop, here), state, carries)
+            state, carries, _, outputs, check = _advance(
+                (scheme, steps, loop, here), state, carries
+            )
             return state, carries, outputs, check
 
         def hold(state, carries):
@@ -223,7 +226,7 @@ def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solu
     ts = (start.step + jnp.arange(run.frames + 1) * run.steps) * run.dt
     finite = checks["finite"].all()
     # under a transformation (grad, vmap) there is nothing to time and nothing to raise
-    if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((state, checks))):
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((state, checks))):
         stats["loop_s"] = time.perf_counter() - began
         stats["residual"] = float(jnp.nanmax(checks["residual"]))
         finite = bool(finite)
@@ -245,7 +248,7 @@ def _stream(
     start: _Start,
     stats: dict[str, Any],
     throw: bool,
-    on_frame: Callable[[Frame], None],
+    on_frame: Callable[[Frame], bool | None],
     on_checkpoint: Callable[[Checkpoint], None] | None,
     checkpoint_seconds: float,
 ) -> Solution:
@@ -275,17 +278,20 @@ def _stream(
             break
         residual = max(residual, float(check["residual"]))
         tick = time.perf_counter()
-        on_frame(Frame(step * run.dt, step, v, outputs))
+        enough = on_frame(Frame(step * run.dt, step, v, outputs))
         waited += time.perf_counter() - tick
+        if enough:
+            break
     jax.block_until_ready(state)
+    reached = ahead[-1]
     stats["loop_s"] = time.perf_counter() - began
     stats["callback_s"] = waited
     stats["residual"] = residual
     return Solution(
-        ts=(start.step + jnp.arange(run.frames + 1) * run.steps) * run.dt,
+        ts=jnp.arange(start.step, reached + 1, run.steps) * run.dt,
         frames={},
         observed=_observed(run, carries),
-        final=_checkpoint(start.step + run.frames * run.steps, state, carries),
+        final=_checkpoint(reached, state, carries),
         stats=stats,
         finite=finite,
     )

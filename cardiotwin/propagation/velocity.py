@@ -6,7 +6,8 @@ model, a scheme and a time step, therefore gives the velocity of every diffusivi
 length, and g(0) that of the continuum.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,18 +19,24 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.numerics.fem import p1_geometry
 from cardiotwin.tissue.conductivity import Tissue
-from cardiotwin.tissue.stimulus import BoxStimulus
+from cardiotwin.tissue.stimulus import NodalStimulus
 
 from .observe import ActivationTime
 from .problem import Monodomain
 from .scheme import AbstractScheme
 from .solve import solve
+from .strip import Strip, cut_strip
 
 # Ratios h / sqrt(D), ms^1/2: from well resolved waves to waves about to fail.
-RATIOS = (0.35, 0.5, 0.7, 0.9, 1.1, 1.35, 1.65, 2.0, 2.4, 2.8, 3.3, 3.9, 4.6)
+RATIOS = (0.4, 0.6, 0.85, 1.15, 1.5, 2.0, 2.6, 3.3, 4.2, 5.2, 6.4, 8.0)
 # A wave is followed for this long at most; slower ones count as blocked.
 PATIENCE = 240.0  # ms
-WIDTH = 3  # edges across a bar
+# Range in which a slope d ln CV / d ln D is believed.
+SLOPES = (0.35, 1.6)
+WIDTH = 3  # cubes across a bar
+# Mean edge of the body-centred lattice over the edge of its cubes: 3 edges of 1 and 4 of sqrt(3)/2
+# a node.
+MEAN_EDGE = (3 + 4 * np.sqrt(3) / 2) / 7
 
 
 class VelocityCurve(NamedTuple):
@@ -56,6 +63,15 @@ class VelocityCurve(NamedTuple):
         """Relative error of the velocity against the continuum; -1 where the wave fails."""
         exact = np.sqrt(np.asarray(diffusivity, float)) * self.continuum
         return self.velocity(diffusivity, edge) / exact - 1.0
+
+    def slope(self, diffusivity: Any, edge: float) -> np.ndarray:
+        """Slope d ln CV / d ln D at a diffusivity: a half where the wave is well resolved."""
+        step = 1.02
+        low, high = (
+            np.log(np.maximum(self.velocity(np.asarray(diffusivity) * f, edge), 1e-9))
+            for f in (1 / step, step)
+        )
+        return (high - low) / (2 * np.log(step))
 
     def diffusivity(self, velocity: float, edge: float) -> float:
         """Diffusivity (mm2/ms) that gives a velocity (m/s) on edges of a length (mm).
@@ -132,27 +148,101 @@ def plane_wave_velocity(
 ) -> np.ndarray:
     """Velocity (m/s) of a plane wave at each diffusivity (mm2/ms) on edges of a length (mm).
 
-    Each diffusivity has its own bar of body-centred tetrahedra; the bars form one disconnected
-    mesh. The velocity is the slope of position over activation time between 45 and 85 % of the
-    bar; it is 0 where the wave does not arrive.
+    Each diffusivity has its own bar of body-centred tetrahedra, isotropic, the wave along a cube
+    edge; 0 where the wave does not arrive.
     """
     diffusivities = np.asarray(diffusivities, float)
     bars = [_bar(edge, edge / np.sqrt(d)) for d in diffusivities]
-    mesh, bar_of_cell, bar_of_node = _side_by_side(bars)
-    axes = np.broadcast_to(np.eye(3), (len(mesh.cells), 3, 3))
-    frame = Fibres(fibre=axes[:, 0], sheet=axes[:, 1], normal=axes[:, 2])
+    principal = np.repeat(diffusivities[:, None], 3, axis=1)
+    frames = np.broadcast_to(np.eye(3), (len(bars), 3, 3))
+    return _race(cell, bars, frames, principal, edge, dt, scheme, precision)
+
+
+def strip_velocity(
+    cell: AbstractIonicModel,
+    strip: Strip,
+    principal: np.ndarray,
+    edge: float,
+    *,
+    dt: float,
+    scheme: AbstractScheme | None = None,
+    precision: str = "float32",
+) -> np.ndarray:
+    """Velocities (m/s) along fibre, sheet and normal in a homogeneous strip of a mesh.
+
+    Three copies of the strip, its fibres uniform, carry a wave along the fibre, the sheet and the
+    normal in turn.
+
+    Args:
+        cell: ionic model with scalar parameters.
+        strip: cut from the mesh in use.
+        principal: [3] or [sets, 3] diffusivities along fibre, sheet and normal, mm2/ms.
+        edge: mean edge length of the mesh, mm.
+        dt: time step, ms.
+        scheme: operator splitting.
+        precision: "float32" or "float64".
+
+    Returns:
+        Velocities of the same shape, 0 where the wave does not arrive.
+    """
+    sets = np.atleast_2d(principal)
+    outward = np.cross(strip.along, strip.across)
+    tangent = np.stack([strip.along, strip.across, outward])
+    # equal diffusivities need one wave only
+    waves = [(k, axis) for k, row in enumerate(sets) for axis in range(3) if _first(row, axis)]
+    # fibre, sheet and normal turn round until the wave's own axis lies along the strip
+    frames = [np.roll(tangent, axis, axis=0) for _, axis in waves]
+    speeds = _race(
+        cell,
+        [strip] * len(waves),
+        frames,
+        np.array([sets[k] for k, _ in waves]),
+        edge,
+        dt,
+        scheme,
+        precision,
+    )
+    result = np.empty(sets.shape)
+    for k, row in enumerate(sets):
+        for axis in range(3):
+            equal = int(np.flatnonzero(row == row[axis])[0])
+            result[k, axis] = speeds[waves.index((k, equal))]
+    return result.reshape(np.shape(principal))
+
+
+def _first(row: np.ndarray, axis: int) -> bool:
+    return not np.any(row[:axis] == row[axis])
+
+
+def _race(cell, tracks, frames, principal, edge, dt, scheme, precision) -> np.ndarray:
+    """Velocity of a plane wave along each of many strips, all in one disconnected mesh.
+
+    The velocity is the slope of position over activation time between 45 and 85 % of a strip.
+    """
+    sizes = [len(t.mesh.points) for t in tracks]
+    track_of_node = np.repeat(np.arange(len(tracks)), sizes)
+    track_of_cell = np.repeat(np.arange(len(tracks)), [len(t.mesh.cells) for t in tracks])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    mesh = Mesh(
+        np.concatenate([t.mesh.points for t in tracks]),
+        np.concatenate([t.mesh.cells + s for t, s in zip(tracks, starts, strict=True)]),
+        allow_components=True,
+    )
+    axes = np.asarray(frames)[track_of_cell]
     # sigma_m = 1/2 of equal intra- and extracellular conductivities; chi C_m = 1 uF/mm3
-    sigma = np.repeat(2.0 * diffusivities[bar_of_cell][:, None], 3, axis=1)
-    tissue = Tissue(frame, sigma, sigma, chi=1.0, c_m=1.0)
-    wide = float(np.abs(mesh.points).max()) + 1.0
-    stimulus = BoxStimulus(low=[-1e-6, -wide, -wide], high=[2.05 * edge, wide, wide])
+    sigma = 2.0 * np.asarray(principal, float)[track_of_cell]
+    tissue = Tissue(Fibres(axes[:, 0], axes[:, 1], axes[:, 2]), sigma, sigma, chi=1.0, c_m=1.0)
+    # a wave starts from a stretch longer than a few space constants and a few edges
+    reach = 2.05 * edge + 3.0 * np.sqrt(np.max(principal, axis=1))
+    position = np.concatenate([t.position for t in tracks])
+    stimulus = NodalStimulus(np.flatnonzero(position <= reach[track_of_node]))
     observe = {"activation": ActivationTime(cell.activation_threshold)}
     problem = Monodomain(mesh, tissue, cell, stimulus)
     activation = _run_until_activated(problem, observe, dt, scheme, precision)
     return np.array(
         [
-            _slope(mesh.points[bar_of_node == k, 0], activation[bar_of_node == k])
-            for k in range(len(bars))
+            _slope(t.position[t.inside], activation[track_of_node == k][t.inside])
+            for k, t in enumerate(tracks)
         ]
     )
 
@@ -200,17 +290,6 @@ def measured_velocity(
     return result
 
 
-class Tuned(NamedTuple):
-    """A tissue tuned to target velocities, and the table that says how.
-
-    Each row: layer, axis, target and predicted velocity (m/s), diffusivity (mm2/ms) and the factor
-    by which it exceeds that of the conductivities.
-    """
-
-    tissue: Tissue
-    table: list[dict[str, Any]]
-
-
 class VelocityTarget(NamedTuple):
     """Conduction velocities along fibre, sheet and normal, m/s."""
 
@@ -219,99 +298,174 @@ class VelocityTarget(NamedTuple):
     normal: float
 
 
+class Tuned(NamedTuple):
+    """A tissue tuned to target velocities, and the table that says how.
+
+    Each row: layer, axis, target velocity and the one measured on the mesh (m/s), diffusivity
+    (mm2/ms) and the factor by which it exceeds that of the conductivities.
+    """
+
+    tissue: Tissue
+    table: list[dict[str, Any]]
+
+
 def tune(
+    mesh: Mesh,
     tissue: Tissue,
     targets: Mapping[str, tuple[np.ndarray, VelocityTarget]],
-    curve: VelocityCurve,
-    edge: float,
+    cell: AbstractIonicModel,
+    *,
+    dt: float,
+    scheme: AbstractScheme | None = None,
+    precision: str = "float32",
+    curve: VelocityCurve | None = None,
+    tolerance: float = 0.03,
+    rounds: int = 8,
 ) -> Tuned:
-    """Set the diffusivities so that waves travel at target velocities on a mesh.
+    """Set the diffusivities so that plane waves travel at target velocities on a mesh.
+
+    The curve of bars gives a first guess. Then waves run along a strip cut from the mesh itself,
+    with uniform fibres, and the diffusivities follow until every velocity is met.
 
     Args:
+        mesh: the one that will be used.
         tissue: its conductivities stay what they are; only `tuning` changes.
         targets: by name, a mask [elements] and the velocities there. Later ones win.
-        curve: of the ionic model, scheme and time step in use.
-        edge: mean edge length of the mesh, mm.
+        cell: ionic model with scalar parameters.
+        dt: time step, ms.
+        scheme: operator splitting.
+        precision: "float32" or "float64".
+        curve: of that cell, scheme and time step; measured when left out.
+        tolerance: relative velocity error at which the search ends.
+        rounds: at most so many measurements on the strip.
 
     Raises:
-        ValueError: a target is not positive, or too slow for the mesh.
+        ValueError: a target is not positive, too slow for the mesh, or the mesh too small.
     """
+    _check_targets(targets)
+    edge = mean_edge_length(mesh)
+    if curve is None:
+        curve = velocity_curve(cell, dt=dt, scheme=scheme, precision=precision)
+    wanted = np.array([list(target) for _, target in targets.values()])
+    strip = cut_strip(mesh, edge)
+
+    def measure(principal: np.ndarray) -> np.ndarray:
+        return strip_velocity(
+            cell, strip, principal, edge, dt=dt, scheme=scheme, precision=precision
+        )
+
+    principal = np.array([[curve.diffusivity(v, edge) for v in row] for row in wanted])
+    slope = np.clip(curve.slope(principal, edge), *SLOPES)
+    principal, found = _search(measure, principal, slope, wanted, tolerance, rounds)
+    return _apply(tissue, targets, principal, found)
+
+
+def _search(
+    measure: Callable[[np.ndarray], np.ndarray],
+    principal: np.ndarray,
+    slope: np.ndarray,
+    wanted: np.ndarray,
+    tolerance: float,
+    rounds: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Diffusivities whose measured velocities come nearest to those wanted.
+
+    A secant search on logarithms, one slope d ln CV / d ln D an axis.
+    """
+    best: tuple[float, np.ndarray, np.ndarray] | None = None
+    before: tuple[np.ndarray, np.ndarray] | None = None
+    for _ in range(rounds):
+        found = measure(principal)
+        # a wave that died counts as far too slow
+        lacking = np.where(found > 0, np.log(wanted / np.maximum(found, 1e-3)), np.log(1.5))
+        worst = float(np.abs(lacking).max())
+        if best is None or worst < best[0]:
+            best = (worst, principal, found)
+        if worst <= np.log1p(tolerance):
+            break
+        if before is not None:
+            moved = np.log(principal / before[0])
+            change = np.where(found > 0, before[1] - lacking, 0.0)
+            far = np.abs(moved) > 0.02
+            secant = np.clip(change / np.where(far, moved, 1.0), *SLOPES)
+            slope = np.where(far, secant, slope)
+        before = (principal, lacking)
+        principal = principal * np.exp(np.clip(lacking / slope, -1.0, 1.0))
+    assert best is not None
+    return best[1], best[2]
+
+
+def _check_targets(targets) -> None:
+    for name, (elements, target) in targets.items():
+        if not np.any(elements):
+            raise ValueError(f"The velocity target '{name}' covers no element of the mesh.")
+        for axis, velocity in target._asdict().items():
+            if not (np.isfinite(velocity) and velocity > 0):
+                raise ValueError(
+                    f"The target velocity of '{name}' along the {axis} is {velocity} m/s; give a "
+                    "positive number."
+                )
+
+
+def _apply(tissue: Tissue, targets, principal: np.ndarray, found: np.ndarray) -> Tuned:
     bare = tissue.principal_diffusivity() / tissue.tuning
     tuning = np.array(tissue.tuning, float)
     table = []
-    for name, (elements, target) in targets.items():
-        if not elements.any():
-            raise ValueError(f"The velocity target '{name}' covers no element of the mesh.")
+    for (name, (elements, target)), diffusivities, speeds in zip(
+        targets.items(), principal, found, strict=True
+    ):
         for axis, (axis_name, velocity) in enumerate(target._asdict().items()):
-            if not (np.isfinite(velocity) and velocity > 0):
-                raise ValueError(
-                    f"The target velocity of '{name}' along the {axis_name} is {velocity} m/s; "
-                    "give a positive number."
-                )
-            diffusivity = curve.diffusivity(velocity, edge)
-            factor = diffusivity / bare[elements, axis]
+            factor = diffusivities[axis] / bare[elements, axis]
             tuning[elements, axis] = factor
             table.append(
                 {
                     "layer": name,
                     "axis": axis_name,
                     "target_m_per_s": velocity,
-                    "predicted_m_per_s": float(curve.velocity(diffusivity, edge)),
-                    "diffusivity_mm2_per_ms": diffusivity,
+                    "measured_m_per_s": float(speeds[axis]),
+                    "diffusivity_mm2_per_ms": float(diffusivities[axis]),
                     "factor": float(np.median(factor)),
                 }
             )
-    return Tuned(
-        Tissue(
-            tissue.fibres,
-            tissue.intracellular,
-            tissue.extracellular,
-            tuning,
-            chi=tissue.chi,
-            c_m=tissue.c_m,
-        ),
-        table,
-    )
+    return Tuned(replace(tissue, tuning=tuning), table)
 
 
-def _bar(edge: float, ratio: float) -> Mesh:
+def mean_edge_length(mesh: Mesh) -> float:
+    """Mean length of the edges of a mesh, mm."""
+    ends = mesh.points[mesh.unique_edges()]
+    return float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).mean())
+
+
+def _bar(edge: float, ratio: float) -> Strip:
     # a front spans a few sqrt(D), that is a few / ratio edges
     length = max(22, round(26 / ratio))
-    return slab((length * edge, WIDTH * edge, WIDTH * edge), edge, pattern="bcc")
-
-
-def _side_by_side(bars: list[Mesh]) -> tuple[Mesh, np.ndarray, np.ndarray]:
-    points, cells, start = [], [], 0
-    for bar in bars:
-        points.append(bar.points)
-        cells.append(bar.cells + start)
-        start += len(bar.points)
-    bar_of_cell = np.repeat(np.arange(len(bars)), [len(b.cells) for b in bars])
-    bar_of_node = np.repeat(np.arange(len(bars)), [len(b.points) for b in bars])
-    mesh = Mesh(np.concatenate(points), np.concatenate(cells), allow_components=True)
-    return mesh, bar_of_cell, bar_of_node
+    cube = edge / MEAN_EDGE
+    mesh = slab((length * cube, WIDTH * cube, WIDTH * cube), cube, pattern="bcc")
+    unit = np.eye(3)
+    return Strip(mesh, unit[0], unit[1], mesh.points[:, 0], np.ones(len(mesh.points), bool))
 
 
 def _run_until_activated(problem, observe, dt, scheme, precision) -> np.ndarray:
-    """Run in pieces until every node is activated or patience ends."""
-    piece = max(1, round(10.0 / dt)) * dt
-    initial, end = None, 0.0
-    while True:
-        end += piece
-        solution = solve(
-            problem, end, dt=dt, scheme=scheme, observe=observe, every=piece,
-            initial=initial, precision=precision,
-        )  # fmt: skip
-        activation = np.asarray(solution.observed["activation"])
-        if np.isfinite(activation).all() or end >= PATIENCE:
-            return activation
-        initial = solution.final
+    """Activation times; the run ends once every node is activated, or patience ends."""
+    frame = max(1, round(2.0 / dt)) * dt
+    solution = solve(
+        problem,
+        round(PATIENCE / frame) * frame,
+        dt=dt,
+        scheme=scheme,
+        observe=observe,
+        every=frame,
+        precision=precision,
+        on_frame=lambda frame: float(frame.outputs["activation"]) == 1.0,
+    )
+    return np.asarray(solution.observed["activation"])
 
 
 def _slope(x: np.ndarray, activation: np.ndarray) -> float:
     length = x.max()
-    window = (x > 0.45 * length) & (x < 0.85 * length)
-    if not np.isfinite(activation[window]).all():
+    window = (x > 0.45 * length) & (x < 0.85 * length) & np.isfinite(activation)
+    # a wave that reached only a part of the window died or was still under way
+    if np.isfinite(activation[(x > 0.45 * length) & (x < 0.85 * length)]).mean() < 0.98:
         return 0.0
     slowness = np.polyfit(x[window], activation[window], 1)[0]
     return float(1.0 / slowness)

@@ -1,0 +1,1 @@
+"""Conductivities, stimuli and sites."""

@@ -7,8 +7,9 @@ from typing import Annotated
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
+from cardiotwin._types import type_array
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.mesh import Mesh
 
@@ -71,9 +72,9 @@ class Tissue(eqx.Module):
     """
 
     fibres: Fibres
-    intracellular: Float[Array, "elements 3"]  # mS/mm along fibre, sheet, normal
-    extracellular: Float[Array, "elements 3"]
-    tuning: Float[Array, "elements 3"]
+    intracellular: Float[type_array, "elements 3"]  # mS/mm along fibre, sheet, normal
+    extracellular: Float[type_array, "elements 3"]
+    tuning: Float[type_array, "elements 3"]
     chi: float  # membrane area per volume, 1/mm
     c_m: float  # membrane capacitance, uF/mm2
 
@@ -147,7 +148,7 @@ class Tissue(eqx.Module):
             extracellular=np.where(here, conductivity.extracellular, self.extracellular),
         )
 
-    def principal_diffusivity(self) -> Float[Array, "elements 3"]:
+    def principal_diffusivity(self) -> Float[type_array, "elements 3"]:
         """Diffusivity along fibre, sheet and normal, mm2/ms, tuning included.
 
         The monodomain conductivity is the harmonic one, sigma_i sigma_e / (sigma_i + sigma_e).
@@ -155,11 +156,11 @@ class Tissue(eqx.Module):
         sigma = self.intracellular * self.extracellular / (self.intracellular + self.extracellular)
         return self.tuning * sigma / (self.chi * self.c_m)
 
-    def diffusion(self) -> Float[Array, "elements 3 3"]:
+    def diffusion(self) -> Float[type_array, "elements 3 3"]:
         """Diffusion tensor of every element, mm2/ms."""
         return self._tensor(self.principal_diffusivity())
 
-    def intracellular_tensor(self) -> Float[Array, "elements 3 3"]:
+    def intracellular_tensor(self) -> Float[type_array, "elements 3 3"]:
         """Intracellular conductivity tensor of every element, mS/mm: the source of the ECG."""
         return self._tensor(self.intracellular)
 

@@ -1,13 +1,16 @@
 """Stimuli: where, when and how strongly current enters the tissue."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Annotated
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
+
+from cardiotwin._types import type_array
 
 Milliseconds = Annotated[float, "ms"]
 Millimetres = Annotated[float, "mm"]
@@ -20,13 +23,13 @@ class Pulses(eqx.Module):
     A node receives `amplitude` from `onset` for `duration`, again every `period`, `count` times.
     """
 
-    amplitude: Float[Array, " nodes"]  # mV/ms
-    onset: Float[Array, " nodes"]  # ms
-    duration: Float[Array, ""]  # ms
-    period: Float[Array, ""]  # ms
-    count: Float[Array, ""]
+    amplitude: Float[type_array, " nodes"]  # mV/ms
+    onset: Float[type_array, " nodes"]  # ms
+    duration: Float[type_array, ""]  # ms
+    period: Float[type_array, ""]  # ms
+    count: Float[type_array, ""]
 
-    def __call__(self, t: Float[Array, ""]) -> Float[Array, " nodes"]:
+    def __call__(self, t: Float[type_array, ""]) -> Float[type_array, " nodes"]:
         """Stimulus of every node at time `t` (ms), in mV/ms.
 
         The solver asks at the middle of a step, so edges that fall on steps are exact.
@@ -52,7 +55,7 @@ class AbstractStimulus(eqx.Module):
         """Both stimuli at once."""
         return Stimuli((self, other))
 
-    def __call__(self, t: Float[Array, ""], points: np.ndarray) -> Float[Array, " nodes"]:
+    def __call__(self, t: Float[type_array, ""], points: np.ndarray) -> Float[type_array, " nodes"]:
         """Stimulus at time `t` (ms) on nodes at `points` [nodes, 3] mm, in mV/ms."""
         return total(self.pulses(points), jnp.asarray(t, float))
 
@@ -63,6 +66,7 @@ class Stimuli(AbstractStimulus):
     parts: tuple[AbstractStimulus, ...]
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
+        """Locate the stimulus on the nodes of a mesh."""
         return tuple(pulse for part in self.parts for pulse in part.pulses(points))
 
 
@@ -109,6 +113,7 @@ class FocalStimulus(AbstractStimulus):
         _check_train(self)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
+        """Locate the stimulus on the nodes of a mesh."""
         distance = np.linalg.norm(points[:, None, :] - self.sites[None], axis=2)
         missed = np.flatnonzero(distance.min(axis=0) > self.radius)
         if missed.size:
@@ -146,8 +151,8 @@ class BoxStimulus(AbstractStimulus):
 
     def __init__(
         self,
-        low: list[float] | np.ndarray = (0.0, 0.0, 0.0),
-        high: list[float] | np.ndarray = (1.5, 1.5, 1.5),
+        low: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
+        high: Sequence[float] | np.ndarray = (1.5, 1.5, 1.5),
         onset: Milliseconds = 0.0,
         amplitude: Rate = 35.7,
         duration: Milliseconds = 2.0,
@@ -165,6 +170,7 @@ class BoxStimulus(AbstractStimulus):
         _check_train(self)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
+        """Locate the stimulus on the nodes of a mesh."""
         slack = 1e-9 * max(1.0, float(np.abs(points).max()))
         here = np.all((points >= self.low - slack) & (points <= self.high + slack), axis=1)
         if not here.any():
@@ -210,6 +216,7 @@ class NodalStimulus(AbstractStimulus):
         _check_train(self)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
+        """Locate the stimulus on the nodes of a mesh."""
         if not self.nodes.size or self.nodes.min() < 0 or self.nodes.max() >= len(points):
             raise ValueError(
                 f"NodalStimulus: nodes {self.nodes[:5]}... of a mesh with nodes 0 to "
@@ -220,7 +227,7 @@ class NodalStimulus(AbstractStimulus):
         return (_pulses(self, np.isfinite(onset), onset),)
 
 
-def total(pulses: tuple[Pulses, ...], t: Float[Array, ""]) -> Float[Array, " nodes"]:
+def total(pulses: tuple[Pulses, ...], t: Float[type_array, ""]) -> Float[type_array, " nodes"]:
     """Sum of all pulses at time `t` (ms), in mV/ms."""
     value = pulses[0](t)
     for pulse in pulses[1:]:

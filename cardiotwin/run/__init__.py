@@ -1,0 +1,8 @@
+"""Whole runs: from an experiment to a folder of results."""
+
+from .experiment import Experiment as Experiment
+from .experiment import Output as Output
+from .experiment import Recording as Recording
+from .experiment import Solver as Solver
+from .simulate import simulate as simulate
+from .tuning import tune as tune

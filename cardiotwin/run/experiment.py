@@ -1,0 +1,168 @@
+"""What a run is made of: the objects that a configuration describes."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+
+from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
+from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
+from cardiotwin.ecg.thorax import Thorax, place_electrodes
+from cardiotwin.propagation.scheme import AbstractScheme, Godunov
+from cardiotwin.tissue.stimulus import AbstractStimulus
+from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
+
+Milliseconds = Annotated[float, "ms"]
+
+
+class Solver:
+    """How the equations are stepped.
+
+    Args:
+        t1: end of the run.
+        dt: time step.
+        every: interval of the ECG, the probes and the checks for finite values.
+        scheme: operator splitting; Godunov with implicit diffusion when left out.
+        precision: "float32" or "float64".
+    """
+
+    def __init__(
+        self,
+        t1: Milliseconds = 450.0,
+        dt: Milliseconds = 0.05,
+        every: Milliseconds = 1.0,
+        scheme: AbstractScheme | None = None,
+        precision: Literal["float32", "float64"] = "float32",
+    ):
+        self.t1, self.dt, self.every = t1, dt, every
+        self.scheme = Godunov() if scheme is None else scheme
+        self.precision = precision
+
+
+class Recording:
+    """The 12-lead ECG: where the electrodes are, and what conducts.
+
+    Args:
+        electrodes: JSON or CSV file of positions; placed from the heart's own axes when left out.
+        unit: of the positions in the file.
+        conductor: what surrounds the heart.
+        thorax: size of the thorax and pose of the heart in it, where electrodes are placed.
+        rr: interval between beats for heart rate and corrected QT.
+    """
+
+    def __init__(
+        self,
+        electrodes: str | None = None,
+        unit: Literal["mm", "cm", "m", "um"] = "mm",
+        conductor: UnboundedConductor | None = None,
+        thorax: Thorax | None = None,
+        rr: Milliseconds = 1000.0,
+    ):
+        self.file, self.unit = electrodes, unit
+        self.conductor = UnboundedConductor() if conductor is None else conductor
+        self.thorax, self.rr = thorax, rr
+
+    def electrodes(self, mesh: Mesh) -> Electrodes:
+        """Read or place the electrodes.
+
+        Raises:
+            ValueError: an electrode is missing, or lies in or too near the heart.
+        """
+        if self.file is not None:
+            found = read_electrodes(self.file, unit=self.unit)
+            found.require_twelve_leads()
+            return found
+        return place_electrodes(mesh, thorax=self.thorax)
+
+    def lead_field(self, twin: Twin, electrodes: Electrodes) -> LeadField:
+        """Lead field on the mesh of the twin, from its physical intracellular conductivity."""
+        sigma_i = np.asarray(twin.tissue.intracellular_tensor())
+        return self.conductor.lead_field(twin.mesh, sigma_i, electrodes)
+
+
+class Output:
+    """What a run writes, and where.
+
+    Args:
+        folder: of the run.
+        overwrite: replace a finished run that lies there.
+        frames_every: interval of the voltage frames in the VTKHDF file; 0 for none.
+        probes: points whose nearest nodes are recorded, [[x, y, z], ...] in mm; chosen on the
+            heart when left out.
+        wfdb: write the ECG as a WFDB record too.
+        figures: write PNG figures.
+        film: write a film of the voltage; it needs frames.
+        report: write the HTML report.
+        checkpoint_seconds: wall time between checkpoints; 0 for none.
+    """
+
+    def __init__(
+        self,
+        folder: str | None = None,
+        overwrite: bool = False,
+        frames_every: Milliseconds = 5.0,
+        probes: Sequence[Sequence[float]] | None = None,
+        wfdb: bool = True,
+        figures: bool = True,
+        film: bool = True,
+        report: bool = True,
+        checkpoint_seconds: float = 60.0,
+    ):
+        if frames_every < 0 or checkpoint_seconds < 0:
+            raise ValueError(
+                f"Output: frames_every ({frames_every}) and checkpoint_seconds "
+                f"({checkpoint_seconds}) must not be negative; 0 switches them off."
+            )
+        self.folder, self.overwrite = folder, overwrite
+        self.frames_every = frames_every
+        self.probes = None if probes is None else np.asarray(probes, float).reshape(-1, 3)
+        self.wfdb, self.figures, self.film, self.report = wfdb, figures, film, report
+        self.checkpoint_seconds = checkpoint_seconds
+
+
+class Experiment:
+    """One run: a heart, what excites it, how it is solved and what is written.
+
+    Args:
+        mesh: the heart or slab.
+        fibres: how its fibres come about.
+        ionic: ionic model and cell types.
+        tissue: conductivities and target velocities.
+        stimulus: what excites it.
+        solver: time stepping.
+        leads: the ECG; None for none.
+        output: files and pictures.
+        name: for titles.
+    """
+
+    def __init__(
+        self,
+        mesh: Mesh,
+        fibres: RuleBasedFibres | MeshFibres | None = None,
+        ionic: Cells | None = None,
+        tissue: Myocardium | None = None,
+        stimulus: SinusRhythm | AbstractStimulus | None = None,
+        solver: Solver | None = None,
+        leads: Recording | None = None,
+        output: Output | None = None,
+        name: str = "cardiotwin",
+    ):
+        self.mesh, self.name = mesh, name
+        self.fibres = RuleBasedFibres() if fibres is None else fibres
+        self.ionic = Cells() if ionic is None else ionic
+        self.tissue = Myocardium() if tissue is None else tissue
+        self.stimulus = SinusRhythm() if stimulus is None else stimulus
+        self.solver = Solver() if solver is None else solver
+        self.leads = leads
+        self.output = Output() if output is None else output
+
+    def twin(self) -> Twin:
+        """Assemble the heart, its diffusivities not tuned yet."""
+        return Twin.assemble(
+            self.mesh,
+            fibres=self.fibres,
+            myocardium=self.tissue,
+            cells=self.ionic,
+            stimulus=self.stimulus,
+        )

@@ -1,0 +1,125 @@
+"""The pictures of a run. A picture that cannot be drawn costs itself, not the run."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cardiotwin.ecg.leads import LEAD_NAMES
+from cardiotwin.twin import Twin
+
+from .experiment import Experiment
+from .journal import Journal
+from .recorder import FRAMES, Recorder
+
+ACTIVATION, ECG, ACTION_POTENTIALS, FILM, REPORT = (
+    "activation.png",
+    "ecg.png",
+    "action_potentials.png",
+    "beat.mp4",
+    "report.html",
+)
+
+
+def draw(
+    experiment: Experiment,
+    folder: Path,
+    config_text: str,
+    twin: Twin,
+    times: dict[str, np.ndarray],
+    recorder: Recorder,
+    found: dict[str, Any],
+    journal: Journal,
+) -> None:
+    """Draw the figures, the film and the report that the experiment asks for."""
+    output = experiment.output
+    made: dict[str, Path] = {}
+
+    def attempt(key: str, what: str, work: Callable[[], Path]) -> None:
+        with journal.stage(what):
+            try:
+                made[key] = work()
+            except Exception as error:
+                # nothing here may cost the numbers that are already on the disk
+                journal.warn(f"no {what}: {type(error).__name__}: {error}")
+
+    if output.figures:
+        _figures(attempt, experiment, folder, twin, times, recorder, found)
+    if output.film and output.frames_every:
+        attempt("film", "film", lambda: _film(folder, twin))
+    if output.report:
+        attempt(
+            "report",
+            "report",
+            lambda: _report(folder, config_text, twin, times, made, found, journal),
+        )
+
+
+def _figures(attempt, experiment, folder, twin, times, recorder, found) -> None:
+    from cardiotwin.results.figures import action_potentials, ecg_paper
+    from cardiotwin.results.scene import activation_map
+
+    attempt(
+        "activation",
+        "activation map",
+        lambda: activation_map(folder / ACTIVATION, twin.mesh, times["activation"]),
+    )
+    ecg = recorder.ecg
+    if ecg is not None:
+        attempt(
+            "ecg",
+            "ECG sheet",
+            lambda: ecg_paper(
+                folder / ECG,
+                recorder.times,
+                ecg,
+                LEAD_NAMES,
+                title=f"12-lead ECG, {experiment.name}",
+                measurements=_spoken(found["ecg"]),
+            ),
+        )
+    probes = recorder.probes
+    if probes is not None:
+        attempt(
+            "action_potentials",
+            "action potentials",
+            lambda: action_potentials(
+                folder / ACTION_POTENTIALS, recorder.times, probes, recorder.labels
+            ),
+        )
+
+
+def _film(folder: Path, twin: Twin) -> Path:
+    from cardiotwin.results.film import film
+    from cardiotwin.results.vtkhdf import read_steps
+
+    with read_steps(folder / FRAMES) as steps:
+        return film(folder / FILM, twin.mesh, steps.frames("V"))
+
+
+def _report(folder, config_text, twin, times, made, found, journal) -> Path:
+    from cardiotwin.results.report import write_report
+
+    return write_report(
+        folder,
+        {**found, "timings_s": journal.timings, "warnings": journal.warnings},
+        figures={key: path for key, path in made.items() if key != "film"},
+        film=made.get("film"),
+        mesh=twin.mesh,
+        activation_time=times["activation"],
+        config_text=config_text,
+    )
+
+
+def _spoken(ecg: dict[str, Any] | None) -> dict[str, str] | None:
+    """The measurements that belong on an ECG sheet."""
+    if ecg is None:
+        return None
+    rows = (
+        ("QRS", "qrs_duration_ms", "ms"),
+        ("QT", "qt_ms", "ms"),
+        ("QTcF", "qtc_fridericia_ms", "ms"),
+        ("Axis", "qrs_axis_deg", "°"),
+    )
+    return {name: f"{ecg[key]:.0f} {unit}" for name, key, unit in rows if ecg.get(key) is not None}

@@ -1,0 +1,202 @@
+"""One run from an experiment to a folder of results, kept whole through kills and failures."""
+
+import json
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cardiotwin.ecg.electrodes import Electrodes
+from cardiotwin.ecg.leads import Leads
+from cardiotwin.progress import Progress
+from cardiotwin.propagation.observe import (
+    AbstractObservable,
+    ActivationTime,
+    Probe,
+    RepolarisationTime,
+)
+from cardiotwin.propagation.solve import Solution, solve
+from cardiotwin.results.tables import write_json, write_vtu
+from cardiotwin.twin import Twin
+
+from . import checkpoint, summary
+from .experiment import Experiment
+from .journal import Journal
+from .pictures import draw
+from .probes import choose_probes
+from .recorder import Recorder
+from .tuning import tuned_twin
+
+SUMMARY = "summary.json"
+
+
+def simulate(
+    experiment: Experiment,
+    folder: Path | str,
+    config_text: str = "",
+    *,
+    progress: bool = True,
+    resume: bool = False,
+) -> dict[str, Any]:
+    """Solve an experiment and write its results.
+
+    Args:
+        experiment: heart, stimulus, solver, leads and output.
+        folder: of the results; made where it is missing.
+        config_text: the resolved configuration, kept as `config.yaml` and in the report.
+        progress: show stages and a progress bar.
+        resume: go on from the checkpoint in the folder, if there is one.
+
+    Returns:
+        The summary, as in `summary.json`.
+
+    Raises:
+        ValueError: bad input, found before the solver starts.
+        NonFiniteError: the voltage became NaN or infinite; what was written until then is kept.
+    """
+    folder = Path(folder)
+    finished = _open_folder(folder, experiment.output.overwrite, resume)
+    if finished is not None:
+        return finished
+    journal = Journal(progress)
+    found: dict[str, Any] = {
+        "name": experiment.name,
+        "status": "running",
+        "environment": summary.environment(),
+    }
+    (folder / "config.yaml").write_text(config_text, encoding="utf-8")
+    write_json(folder / SUMMARY, found)
+    began = time.perf_counter()
+    try:
+        _execute(experiment, folder, config_text, journal, found, progress, resume)
+        found["status"] = "finished"
+    except BaseException as error:
+        found["status"] = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        found["error"] = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        journal.timings["total"] = time.perf_counter() - began
+        found |= {"timings_s": journal.timings, "warnings": journal.warnings}
+        write_json(folder / SUMMARY, found)
+    return found
+
+
+def _open_folder(folder: Path, overwrite: bool, resume: bool) -> dict[str, Any] | None:
+    """Make the folder; return the summary of a finished run that need not be repeated."""
+    path = folder / SUMMARY
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept.get("status") == "finished":
+            if resume:
+                return kept
+            if not overwrite:
+                raise ValueError(
+                    f"{folder} holds a finished run. Choose another folder, or say "
+                    "output.overwrite=true to replace it."
+                )
+    folder.mkdir(parents=True, exist_ok=True)
+    return None
+
+
+class _Ready(NamedTuple):
+    twin: Twin
+    observe: dict[str, AbstractObservable]
+    probes: list[str]
+    electrodes: Electrodes | None
+
+
+def _execute(experiment, folder, config_text, journal, found, progress, resume) -> None:
+    ready = _prepare(experiment, journal, found)
+    solution, recorder = _solve(experiment, folder, ready, journal, progress, resume)
+    twin = ready.twin
+    times = {name: _finite(solution.observed[name]) for name in ("activation", "repolarisation")}
+    found |= {
+        "solver": summary.solver_of(solution),
+        "mesh": summary.describe_mesh(twin),
+        "activation": summary.activation_of(twin, **times),
+        "measured_velocity_m_per_s": summary.velocities(experiment, twin, times["activation"]),
+        "ecg": summary.ecg_of(experiment, recorder),
+    }
+    write_vtu(
+        folder / "activation.vtu",
+        twin.mesh,
+        {f"{name}_time_ms": values for name, values in times.items()},
+        {"fibre": np.asarray(twin.tissue.fibres.fibre)},
+    )
+    (folder / checkpoint.FILE).unlink(missing_ok=True)
+    draw(experiment, folder, config_text, twin, times, recorder, found, journal)
+
+
+def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) -> _Ready:
+    """Everything that can be refused before the solver starts."""
+    with journal.stage("assembling the heart: fibres, cells, stimulus", "assemble"):
+        twin = experiment.twin()
+    twin, found["velocity"] = tuned_twin(experiment, twin, journal)
+    nodes, labels = choose_probes(twin.anatomy, experiment.output.probes)
+    observe: dict[str, AbstractObservable] = {
+        "activation": ActivationTime(twin.cell.activation_threshold),
+        "repolarisation": RepolarisationTime(twin.cell.repolarisation_threshold),
+        "probes": Probe(nodes),
+    }
+    electrodes = None
+    if experiment.leads is not None:
+        with journal.stage("lead field"):
+            electrodes = experiment.leads.electrodes(twin.mesh)
+            field = experiment.leads.lead_field(twin, electrodes)
+        observe["leads"] = Leads(field.field, field.names)
+        found["lead_field"] = field.method
+    return _Ready(twin, observe, labels, electrodes)
+
+
+def _solve(
+    experiment: Experiment,
+    folder: Path,
+    ready: _Ready,
+    journal: Journal,
+    progress: bool,
+    resume: bool,
+) -> tuple[Solution, Recorder]:
+    solver, twin = experiment.solver, ready.twin
+    key = checkpoint.physics_hash(twin, solver, list(ready.observe))
+    saved = checkpoint.load(folder, key) if resume else None
+    start = 0.0 if saved is None else saved.checkpoint.step * solver.dt
+    if saved is not None:
+        journal.say(f"going on from the checkpoint at {start:g} ms")
+    report = Progress(
+        solver.t1, nodes=len(twin.mesh.points), dt=solver.dt, t0=start, enabled=progress
+    )
+    recorder = Recorder(
+        experiment,
+        folder,
+        twin,
+        probes=ready.probes,
+        electrodes=() if ready.electrodes is None else ready.electrodes.names,
+        saved=saved,
+        report=report,
+    )
+
+    def on_checkpoint(point) -> None:
+        checkpoint.save(folder, key, point, recorder.records())
+
+    seconds = experiment.output.checkpoint_seconds
+    with journal.stage("solving", "solve"), recorder, report:
+        solution = solve(
+            twin.problem(),
+            solver.t1,
+            dt=solver.dt,
+            every=solver.every,
+            scheme=solver.scheme,
+            precision=solver.precision,
+            observe=ready.observe,
+            initial=None if saved is None else saved.checkpoint,
+            on_frame=recorder,
+            on_checkpoint=on_checkpoint if seconds else None,
+            checkpoint_seconds=seconds,
+        )
+    return solution, recorder
+
+
+def _finite(times) -> np.ndarray:
+    times = np.asarray(times, np.float64)
+    return np.where(np.isfinite(times), times, np.nan)

@@ -1,0 +1,141 @@
+"""What a run found, as plain numbers for `summary.json` and the report."""
+
+import os
+import platform
+import resource
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from cardiotwin._version import __version__
+from cardiotwin.ecg.features import measurements
+from cardiotwin.propagation.solve import Solution
+from cardiotwin.propagation.velocity import measured_velocity
+from cardiotwin.twin import Twin
+
+from .experiment import Experiment
+from .recorder import Recorder
+
+PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "h5py", "meshio", "pyvista", "hydra-core")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, device and machine of this process."""
+    return {
+        "cardiotwin": __version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+        "device": str(jax.devices()[0]),
+        "platform": platform.platform(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
+    }
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process so far, MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    bytes_a_unit = 1 if platform.system() == "Darwin" else 1024
+    return peak * bytes_a_unit / 2**20
+
+
+def describe_mesh(twin: Twin) -> dict[str, Any]:
+    """Size of the mesh and its regions."""
+    mesh = twin.mesh
+    names = dict(mesh.region_names)
+    volumes = mesh.volumes()
+    return {
+        "nodes": len(mesh.points),
+        "elements": len(mesh.cells),
+        "volume_ml": float(volumes.sum() / 1e3),
+        "regions_ml": {
+            names.get(int(r), str(int(r))): float(volumes[mesh.regions == r].sum() / 1e3)
+            for r in np.unique(mesh.regions)
+        },
+    }
+
+
+def activation_of(twin: Twin, activation: np.ndarray, repolarisation: np.ndarray) -> dict[str, Any]:
+    """Activation and repolarisation of the whole and of every region, ms."""
+    mesh = twin.mesh
+    names = dict(mesh.region_names)
+    result = {"all": _times(activation, repolarisation)}
+    for region in np.unique(mesh.regions):
+        nodes = np.unique(mesh.cells[mesh.regions == region])
+        result[names.get(int(region), str(int(region)))] = _times(
+            activation[nodes], repolarisation[nodes]
+        )
+    return result
+
+
+def velocities(experiment: Experiment, twin: Twin, activation: np.ndarray) -> dict[str, Any]:
+    """Velocities that the beat shows, by layer."""
+    masks = {name: mask for name, (mask, _) in experiment.tissue.layers(twin.anatomy).items()}
+    if not masks:
+        masks = {"all": np.ones(len(twin.mesh.cells), bool)}
+    if "endocardium" in masks:
+        masks["myocardium"] = masks["myocardium"] & ~masks["endocardium"]
+    return {
+        name: measured_velocity(twin.mesh, twin.tissue.fibres, activation, mask)
+        for name, mask in masks.items()
+    }
+
+
+def ecg_of(experiment: Experiment, recorder: Recorder) -> dict[str, Any] | None:
+    """Measurements of the ECG; None without one."""
+    if experiment.leads is None or recorder.ecg is None:
+        return None
+    return measurements(recorder.times, recorder.ecg, rr_ms=experiment.leads.rr)
+
+
+def solver_of(solution: Solution) -> dict[str, Any]:
+    """Counts, timings and speed of the solve."""
+    stats = dict(solution.stats)
+    computing = stats["loop_s"] - stats.get("callback_s", 0.0)
+    if stats["steps"] and computing > 0:
+        stats["node_steps_per_s"] = stats["nodes"] * stats["steps"] / computing
+    stats["peak_memory_mib"] = peak_memory_mib()
+    return stats
+
+
+def _cores() -> int | None:
+    usable = getattr(os, "sched_getaffinity", None)
+    return len(usable(0)) if usable else os.cpu_count()
+
+
+def _times(activation: np.ndarray, repolarisation: np.ndarray) -> dict[str, Any]:
+    done, back = np.isfinite(activation), np.isfinite(repolarisation)
+    result: dict[str, Any] = {
+        "activated_share": float(done.mean()),
+        "repolarised_share": float(back.mean()),
+    }
+    if done.any():
+        result["first_ms"], result["last_ms"] = np.min(activation[done]), np.max(activation[done])
+        result["mean_ms"] = np.mean(activation[done])
+    both = done & back
+    if both.any():
+        duration = (repolarisation - activation)[both]
+        result["apd_mean_ms"] = np.mean(duration)
+        result["apd_range_ms"] = [np.min(duration), np.max(duration)]
+    return result
+
+
+def _commit() -> str | None:
+    """Commit of the source tree this package runs from; None where there is no repository."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,199 @@
+"""Places in a ventricle, in the heart's own terms so that they carry over to the next heart."""
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import equinox as eqx
+import numpy as np
+from scipy.spatial import KDTree
+
+from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, heart_axes
+from cardiotwin.anatomy.mesh import Mesh
+
+from .stimulus import NodalStimulus
+
+SURFACES = {"lv": "endo_lv", "rv": "endo_rv"}
+
+
+class EndocardialSite(eqx.Module):
+    """A root node: where the conduction system reaches the endocardium, and when.
+
+    Args:
+        ventricle: "lv" or "rv".
+        apicobasal: 0 at the apex, 1 at the base.
+        angle: about the long axis, degrees; 0 points from the left ventricle to the right one (the
+            septum, for a left site), positive towards the front.
+        wall: "septum" or "free" keeps the site to that wall; None allows both.
+        onset: ms.
+    """
+
+    ventricle: str
+    apicobasal: float
+    angle: float
+    wall: str | None
+    onset: float
+
+    def __init__(
+        self,
+        ventricle: Literal["lv", "rv"],
+        apicobasal: float,
+        angle: Annotated[float, "degree"],
+        wall: Literal["septum", "free"] | None = None,
+        onset: Annotated[float, "ms"] = 0.0,
+    ):
+        if wall not in (None, "septum", "free"):
+            raise ValueError(f"EndocardialSite: wall is {wall!r}; give 'septum', 'free' or null.")
+        if ventricle not in SURFACES:
+            raise ValueError(f"EndocardialSite: ventricle is {ventricle!r}; give 'lv' or 'rv'.")
+        if not 0 <= apicobasal <= 1:
+            raise ValueError(
+                f"EndocardialSite: apicobasal is {apicobasal}; it runs from 0 (apex) to 1 (base)."
+            )
+        if not (np.isfinite(angle) and np.isfinite(onset) and onset >= 0):
+            raise ValueError(
+                f"EndocardialSite: angle {angle} and onset {onset} must be finite, and the onset "
+                "not negative."
+            )
+        self.ventricle, self.apicobasal, self.angle = ventricle, float(apicobasal), float(angle)
+        self.wall, self.onset = wall, float(onset)
+
+    def locate(self, mesh: Mesh, fields: VentricularFields, axes: HeartAxes) -> int:
+        """Return the node of the endocardium nearest to the site.
+
+        Raises:
+            ValueError: the mesh lacks the surface or the wall, or has no endocardium near the site.
+        """
+        nodes = self._candidates(mesh)
+        height = fields.apicobasal[nodes]
+        angle = rotation(mesh.points[nodes], axes)
+        turn = (angle - self.angle + 180.0) % 360.0 - 180.0
+        length = float(np.ptp(mesh.points[nodes] @ axes.apex_to_base))
+        off_axis = mesh.points[nodes] - axes.origin
+        radius = np.linalg.norm(np.cross(off_axis, axes.apex_to_base), axis=1)
+        distance = np.hypot((height - self.apicobasal) * length, np.radians(turn) * radius)
+        best = int(np.argmin(distance))
+        if distance[best] > 0.35 * length:
+            raise ValueError(
+                f"EndocardialSite: no endocardium of the {self.ventricle} near apicobasal "
+                f"{self.apicobasal}, angle {self.angle} degrees"
+                + (f" in the wall '{self.wall}'" if self.wall else "")
+                + f": the nearest lies {distance[best]:.0f} mm off, at apicobasal "
+                f"{height[best]:.2f}, angle {angle[best]:.0f} degrees."
+            )
+        return int(nodes[best])
+
+    def _candidates(self, mesh: Mesh) -> np.ndarray:
+        missing = [name for name in (*SURFACES.values(), "epi") if name not in mesh.surfaces]
+        if missing:
+            raise ValueError(
+                f"Root nodes need the surfaces {missing}, but the mesh has the surfaces "
+                f"{sorted(mesh.surfaces)}. Name them in the mesh, or give sites in mm "
+                "(FocalStimulus)."
+            )
+        nodes = np.unique(mesh.surfaces[SURFACES[self.ventricle]])
+        if self.wall is None:
+            return nodes
+        # the septum is where the other ventricle is nearer than the epicardium
+        other = SURFACES["rv" if self.ventricle == "lv" else "lv"]
+        septal = _distance(mesh, nodes, other) < _distance(mesh, nodes, "epi")
+        return nodes[septal if self.wall == "septum" else ~septal]
+
+
+def _distance(mesh: Mesh, nodes: np.ndarray, surface: str) -> np.ndarray:
+    """Distance of nodes from the nodes of a surface, mm."""
+    tree = KDTree(mesh.points[np.unique(mesh.surfaces[surface])])
+    return np.asarray(tree.query(mesh.points[nodes])[0])
+
+
+def rotation(points: np.ndarray, axes: HeartAxes) -> np.ndarray:
+    """Angle about the long axis in degrees: 0 from left to right ventricle, positive to the front.
+
+    Args:
+        points: [n, 3] mm.
+        axes: of the heart.
+    """
+    offset = points - axes.origin
+    return np.degrees(np.arctan2(offset @ axes.third, offset @ axes.lv_to_rv))
+
+
+# Earliest sites of human hearts (Durrer et al. 1970, doi 10.1161/01.CIR.41.6.899): three on the
+# left endocardium - high on the anterior wall beside the septum, the middle of the septum, the
+# posterior wall beside the septum - and the right free wall near the insertion of the anterior
+# papillary muscle, 5 to 10 ms later.
+DURRER_SITES = (
+    EndocardialSite("lv", 0.45, 0.0, "septum", 0.0),
+    EndocardialSite("lv", 0.65, 70.0, None, 0.0),
+    EndocardialSite("lv", 0.35, -75.0, None, 0.0),
+    EndocardialSite("rv", 0.40, 30.0, "free", 5.0),
+)
+
+
+def sinus_rhythm(
+    mesh: Mesh,
+    fields: VentricularFields,
+    *,
+    sites: Sequence[EndocardialSite] = DURRER_SITES,
+    radius: float = 3.0,
+    delay: float = 0.0,
+    amplitude: float = 50.0,
+    duration: float = 3.0,
+    period: float = 1000.0,
+    count: int = 1,
+) -> NodalStimulus:
+    """Sinus-like activation of the ventricles: root nodes on the endocardium.
+
+    Together with a fast endocardial layer it stands in for the conduction system.
+
+    Args:
+        mesh: a biventricle with the surfaces "endo_lv" and "endo_rv".
+        fields: its Laplace solutions.
+        sites: root nodes; those of Durrer et al. 1970 when left out.
+        radius: endocardial nodes this near to a site are stimulated, mm.
+        delay: added to every onset, ms.
+        amplitude: mV/ms.
+        duration: ms.
+        period: cycle length, ms.
+        count: number of beats.
+
+    Raises:
+        ValueError: a surface is missing, or a site lies off it.
+    """
+    axes = heart_axes(mesh)
+    nodes: list[np.ndarray] = []
+    onsets: list[np.ndarray] = []
+    for site in sites:
+        centre = mesh.points[site.locate(mesh, fields, axes)]
+        surface = np.unique(mesh.surfaces[SURFACES[site.ventricle]])
+        near = surface[np.linalg.norm(mesh.points[surface] - centre, axis=1) <= radius]
+        nodes.append(near)
+        onsets.append(np.full(len(near), site.onset + delay))
+    return NodalStimulus(
+        np.concatenate(nodes),
+        np.concatenate(onsets),
+        amplitude=amplitude,
+        duration=duration,
+        period=period,
+        count=count,
+    )
+
+
+def endocardial_layer(
+    mesh: Mesh, fields: VentricularFields, *, thickness: float = 1.0, up_to: float = 1.0
+) -> np.ndarray:
+    """Mask [elements] of the layer that conducts fast for the conduction system.
+
+    Elements that touch an endocardium, and those whose centroid lies within `thickness` (mm) of
+    one, from the apex up to the apicobasal coordinate `up_to`.
+    """
+    missing = [s for s in SURFACES.values() if s not in mesh.surfaces]
+    if missing:
+        raise ValueError(
+            f"The fast endocardial layer needs the surfaces {sorted(SURFACES.values())}; the mesh "
+            f"lacks {missing}."
+        )
+    nodes = np.unique(np.concatenate([mesh.surfaces[s] for s in SURFACES.values()]))
+    touches = np.isin(mesh.cells, nodes).any(axis=1)
+    centroids = mesh.points[mesh.cells].mean(axis=1)
+    near, _ = KDTree(mesh.points[nodes]).query(centroids, distance_upper_bound=thickness)
+    below = fields.apicobasal[mesh.cells].mean(axis=1) <= up_to
+    return (touches | np.isfinite(near)) & below

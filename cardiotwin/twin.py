@@ -1,0 +1,400 @@
+"""The twin: a heart with its fibres, tissue, cells and stimulus, ready to be solved.
+
+The small classes here say how each part is made on a mesh that is not known yet; `Twin.assemble`
+makes them all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Literal, NamedTuple
+
+import equinox as eqx
+import numpy as np
+
+from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
+from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, ldrb
+from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.ionic._base import AbstractIonicModel, blend
+from cardiotwin.ionic.bueno_orovio import BuenoOrovio
+from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
+from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
+from cardiotwin.propagation.problem import Monodomain
+from cardiotwin.propagation.velocity import VelocityTarget
+from cardiotwin.tissue.conductivity import Conductivity, Tissue
+from cardiotwin.tissue.sites import (
+    DURRER_SITES,
+    EndocardialSite,
+    endocardial_layer,
+    sinus_rhythm,
+)
+from cardiotwin.tissue.stimulus import AbstractStimulus
+
+MODELS: dict[str, type[AbstractIonicModel]] = {
+    "mitchell_schaeffer": MitchellSchaeffer,
+    "bueno_orovio": BuenoOrovio,
+    "ten_tusscher_2006": TenTusscherPanfilov2006,
+}
+
+Degrees = Annotated[float, "degree"]
+Velocity = Annotated[float, "m/s"]
+
+
+class Anatomy:
+    """A mesh, and its Laplace solutions when something asks for them."""
+
+    def __init__(self, mesh: Mesh):
+        self.mesh = mesh
+        self._fields: VentricularFields | None = None
+
+    @property
+    def fields(self) -> VentricularFields:
+        """Laplace solutions between the named surfaces, solved once."""
+        if self._fields is None:
+            self._fields = ventricular_fields(self.mesh)
+        return self._fields
+
+
+class RuleBasedFibres(eqx.Module):
+    """Fibres by rule (LDRB, Bayer et al. 2012, doi 10.1007/s10439-012-0593-5).
+
+    Args:
+        alpha_endo: helix angle at the endocardium.
+        alpha_epi: helix angle at the epicardium.
+        beta_endo: sheet angle at the endocardium.
+        beta_epi: sheet angle at the epicardium.
+    """
+
+    alpha_endo: float
+    alpha_epi: float
+    beta_endo: float
+    beta_epi: float
+
+    def __init__(
+        self,
+        alpha_endo: Degrees = 60.0,
+        alpha_epi: Degrees = -60.0,
+        beta_endo: Degrees = -20.0,
+        beta_epi: Degrees = 20.0,
+    ):
+        self.alpha_endo, self.alpha_epi = alpha_endo, alpha_epi
+        self.beta_endo, self.beta_epi = beta_endo, beta_epi
+
+    def on(self, anatomy: Anatomy) -> Fibres:
+        """Build the fibres of a heart."""
+        return ldrb(
+            anatomy.mesh,
+            alpha_endo=self.alpha_endo,
+            alpha_epi=self.alpha_epi,
+            beta_endo=self.beta_endo,
+            beta_epi=self.beta_epi,
+            fields=anatomy.fields,
+        )
+
+
+class MeshFibres(eqx.Module):
+    """The fibres that came with the mesh."""
+
+    def on(self, anatomy: Anatomy) -> Fibres:
+        """Take the fibres from the mesh's cell data."""
+        return fibres_from_mesh(anatomy.mesh)
+
+
+class Cells(eqx.Module):
+    """Which ionic model, and which cell types where.
+
+    A uniform tissue, or layers of endocardial, mid-myocardial and epicardial cells across the
+    wall. Maximal conductances may vary from apex to base and from endocardium to epicardium: such
+    gradients of repolarisation make the T wave.
+
+    Args:
+        model: "ten_tusscher_2006", "bueno_orovio" or "mitchell_schaeffer".
+        uniform: one cell type everywhere ("endo", "mid", "epi"); None for layers.
+        endo: share of the wall that holds endocardial cells.
+        mid: share that holds mid-myocardial cells; epicardial cells take the rest.
+        width: of the transition between layers, as a share of the wall.
+        parameters: values for every cell, by the model's own names.
+        apex_to_base: factors at apex and base, by parameter, linear between.
+        endo_to_epi: factors at endocardium and epicardium, by parameter, linear between.
+    """
+
+    model: str = eqx.field(static=True)
+    uniform: str | None = eqx.field(static=True)
+    endo: float
+    mid: float
+    width: float
+    parameters: dict[str, float]
+    apex_to_base: dict[str, tuple[float, float]]
+    endo_to_epi: dict[str, tuple[float, float]]
+
+    def __init__(
+        self,
+        model: Literal["ten_tusscher_2006", "bueno_orovio", "mitchell_schaeffer"] = (
+            "ten_tusscher_2006"
+        ),
+        uniform: Literal["endo", "mid", "epi"] | None = None,
+        endo: float = 0.45,
+        mid: float = 0.25,
+        width: float = 0.1,
+        parameters: Mapping[str, float] | None = None,
+        apex_to_base: Mapping[str, Sequence[float]] | None = None,
+        endo_to_epi: Mapping[str, Sequence[float]] | None = None,
+    ):
+        if model not in MODELS:
+            raise ValueError(f"Cells: there is no model {model!r}; give one of {sorted(MODELS)}.")
+        if not (endo >= 0 and mid >= 0 and endo + mid <= 1 and 0 < width <= 1):
+            raise ValueError(
+                f"Cells: layers endo={endo}, mid={mid}, width={width}: shares of the wall between "
+                "0 and 1, endo and mid at most 1 together, and a positive width."
+            )
+        self.model, self.uniform = model, uniform
+        self.endo, self.mid, self.width = endo, mid, width
+        self.parameters = dict(parameters or {})
+        self.apex_to_base = _factor_pairs("apex_to_base", apex_to_base)
+        self.endo_to_epi = _factor_pairs("endo_to_epi", endo_to_epi)
+        names = [row.name for row in MODELS[model].parameters()]
+        for name in (*self.parameters, *self.apex_to_base, *self.endo_to_epi):
+            if name not in names:
+                raise ValueError(
+                    f"Cells: {model} has no parameter {name!r}; it has {', '.join(names)}."
+                )
+
+    def reference(self) -> AbstractIonicModel:
+        """The cell with scalar parameters whose conduction velocity is tuned."""
+        return self._of_type(self.uniform or "epi")
+
+    def on(self, anatomy: Anatomy) -> AbstractIonicModel:
+        """Lay the cells out over a heart: parameters per node where they vary."""
+        cell = self.reference() if self.uniform or not self._typed() else self._layers(anatomy)
+        for position, factors in (
+            ("apicobasal", self.apex_to_base),
+            ("transmural", self.endo_to_epi),
+        ):
+            for name, (low, high) in factors.items():
+                where = np.clip(getattr(anatomy.fields, position), 0.0, 1.0)
+                value = np.asarray(getattr(cell, name)) * (low + (high - low) * where)
+                cell = eqx.tree_at(lambda c, name=name: getattr(c, name), cell, value)
+        return cell
+
+    def _typed(self) -> bool:
+        return hasattr(MODELS[self.model], "epi")
+
+    def _of_type(self, kind: str) -> AbstractIonicModel:
+        model = MODELS[self.model]
+        if not self._typed():
+            return model(**self.parameters)
+        return getattr(model, kind)(**self.parameters)
+
+    def _layers(self, anatomy: Anatomy) -> AbstractIonicModel:
+        depth = np.clip(anatomy.fields.transmural, 0.0, 1.0)
+        beyond_endo = _ramp((depth - self.endo) / self.width)
+        beyond_mid = _ramp((depth - self.endo - self.mid) / self.width)
+        weights = np.stack([1.0 - beyond_endo, beyond_endo - beyond_mid, beyond_mid])
+        return blend([self._of_type(kind) for kind in ("endo", "mid", "epi")], weights)
+
+
+class FastEndocardium(eqx.Module):
+    """A thin layer on the endocardium that conducts fast, in place of the Purkinje network.
+
+    Args:
+        velocity: in every direction.
+        thickness: elements whose centroid is nearer to the endocardium belong to the layer, as
+            do all that touch it.
+        up_to: apicobasal coordinate (0 apex, 1 base) where the layer ends.
+    """
+
+    velocity: float
+    thickness: float
+    up_to: float
+
+    def __init__(
+        self,
+        velocity: Velocity = 2.0,
+        thickness: Annotated[float, "mm"] = 1.0,
+        up_to: float = 1.0,
+    ):
+        if not (velocity > 0 and thickness >= 0 and 0 < up_to <= 1):
+            raise ValueError(
+                f"FastEndocardium: velocity {velocity} m/s and thickness {thickness} mm must be "
+                f"positive, and up_to ({up_to}) between 0 and 1."
+            )
+        self.velocity, self.thickness, self.up_to = velocity, thickness, up_to
+
+
+class Myocardium(eqx.Module):
+    """Conductivities, membrane and target velocities of the tissue.
+
+    Args:
+        conductivity: by region name; "default" covers the rest. Those of the N-version benchmark
+            when left out.
+        chi: membrane area per volume.
+        c_m: membrane capacitance.
+        velocity: target velocities along fibre, sheet and normal; None leaves the conductivities
+            as they are, whatever velocity the mesh makes of them.
+        endocardium: fast layer; None for none. It needs `velocity`.
+    """
+
+    conductivity: dict[str, Conductivity]
+    chi: float
+    c_m: float
+    velocity: VelocityTarget | None
+    endocardium: FastEndocardium | None
+
+    def __init__(
+        self,
+        conductivity: Mapping[str, Conductivity] | None = None,
+        chi: Annotated[float, "1/mm"] = 140.0,
+        c_m: Annotated[float, "uF/mm^2"] = 0.01,
+        velocity: Sequence[float] | None = (0.6, 0.3, 0.3),
+        endocardium: FastEndocardium | None = None,
+    ):
+        self.conductivity = dict(conductivity or {"default": Conductivity()})
+        self.chi, self.c_m = chi, c_m
+        if velocity is not None and len(velocity) != 3:
+            raise ValueError(
+                f"Myocardium: velocity is {list(velocity)}; give three velocities in m/s, along "
+                "fibre, sheet and normal, or null for untuned conductivities."
+            )
+        if velocity is None and endocardium is not None:
+            raise ValueError(
+                "Myocardium: a fast endocardium is tuned to its velocity, but velocity is null. "
+                "Give target velocities, or leave the layer out."
+            )
+        self.velocity = None if velocity is None else VelocityTarget(*map(float, velocity))
+        self.endocardium = endocardium
+
+    def on(self, anatomy: Anatomy, fibres: Fibres) -> Tissue:
+        """Lay the conductivities out over a mesh, untuned."""
+        return Tissue.by_region(anatomy.mesh, fibres, self.conductivity, chi=self.chi, c_m=self.c_m)
+
+    def layers(self, anatomy: Anatomy) -> dict[str, tuple[np.ndarray, VelocityTarget]]:
+        """Masks [elements] and target velocities, the later ones on top."""
+        if self.velocity is None:
+            return {}
+        everywhere = np.ones(len(anatomy.mesh.cells), bool)
+        layers = {"myocardium": (everywhere, self.velocity)}
+        if self.endocardium is not None:
+            fast = endocardial_layer(
+                anatomy.mesh,
+                anatomy.fields,
+                thickness=self.endocardium.thickness,
+                up_to=self.endocardium.up_to,
+            )
+            layers["endocardium"] = (fast, VelocityTarget(*[self.endocardium.velocity] * 3))
+        return layers
+
+
+class SinusRhythm(eqx.Module):
+    """Sinus-like activation from root nodes on the endocardium; see `sinus_rhythm`.
+
+    Args:
+        sites: root nodes; those of Durrer et al. 1970 when left out.
+        radius: endocardial nodes this near to a site are stimulated.
+        delay: added to every onset, so that the beat starts after a stretch of rest.
+        amplitude: of the stimulus.
+        duration: of the stimulus.
+        period: cycle length.
+        count: number of beats.
+    """
+
+    sites: tuple[EndocardialSite, ...]
+    radius: float
+    delay: float
+    amplitude: float
+    duration: float
+    period: float
+    count: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        sites: Sequence[EndocardialSite] | None = None,
+        radius: Annotated[float, "mm"] = 4.0,
+        delay: Annotated[float, "ms"] = 0.0,
+        amplitude: Annotated[float, "mV/ms"] = 50.0,
+        duration: Annotated[float, "ms"] = 3.0,
+        period: Annotated[float, "ms"] = 1000.0,
+        count: int = 1,
+    ):
+        self.sites = tuple(DURRER_SITES if sites is None else sites)
+        if not self.sites:
+            raise ValueError("SinusRhythm: no sites; give at least one root node.")
+        self.radius, self.delay, self.amplitude = radius, delay, amplitude
+        self.duration, self.period, self.count = duration, period, count
+
+    def on(self, anatomy: Anatomy) -> AbstractStimulus:
+        """Place the root nodes on a heart."""
+        return sinus_rhythm(
+            anatomy.mesh,
+            anatomy.fields,
+            sites=self.sites,
+            radius=self.radius,
+            delay=self.delay,
+            amplitude=self.amplitude,
+            duration=self.duration,
+            period=self.period,
+            count=self.count,
+        )
+
+
+class Twin(NamedTuple):
+    """A heart that can be solved.
+
+    Attributes:
+        anatomy: the mesh, with its Laplace solutions where they were needed.
+        tissue: fibres and conductivities.
+        cell: the ionic model, with parameters per node where they vary.
+        stimulus: what excites it.
+    """
+
+    anatomy: Anatomy
+    tissue: Tissue
+    cell: AbstractIonicModel
+    stimulus: AbstractStimulus
+
+    @property
+    def mesh(self) -> Mesh:
+        """The heart's mesh."""
+        return self.anatomy.mesh
+
+    @classmethod
+    def assemble(
+        cls,
+        mesh: Mesh,
+        *,
+        fibres: RuleBasedFibres | MeshFibres | None = None,
+        myocardium: Myocardium | None = None,
+        cells: Cells | None = None,
+        stimulus: SinusRhythm | AbstractStimulus | None = None,
+    ) -> "Twin":
+        """Make every part on a mesh; the parts left out take their defaults.
+
+        Raises:
+            ValueError: a part does not fit the mesh, such as rules without labelled surfaces.
+        """
+        anatomy = Anatomy(mesh)
+        frame = (fibres or RuleBasedFibres()).on(anatomy)
+        stimulus = SinusRhythm() if stimulus is None else stimulus
+        return cls(
+            anatomy=anatomy,
+            tissue=(myocardium or Myocardium()).on(anatomy, frame),
+            cell=(cells or Cells()).on(anatomy),
+            stimulus=stimulus.on(anatomy) if isinstance(stimulus, SinusRhythm) else stimulus,
+        )
+
+    def problem(self) -> Monodomain:
+        """The monodomain problem of this heart."""
+        return Monodomain(self.mesh, self.tissue, self.cell, self.stimulus)
+
+
+def _ramp(x: np.ndarray) -> np.ndarray:
+    return np.clip(x + 0.5, 0.0, 1.0)
+
+
+def _factor_pairs(name: str, pairs: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:
+    result = {}
+    for parameter, factors in (pairs or {}).items():
+        if len(factors) != 2 or not all(np.isfinite(f) and f >= 0 for f in factors):
+            raise ValueError(
+                f"Cells: {name}.{parameter} is {factors!r}; give two factors that are not "
+                "negative, such as [0.5, 1.0]."
+            )
+        result[parameter] = (float(factors[0]), float(factors[1]))
+    return result
