@@ -1,0 +1,15 @@
+"""Ionic models of cardiac cells, one Rush-Larsen stepper for all, and pacing of single cells."""
+
+from cardiotwin.ionic._base import AbstractIonicModel as AbstractIonicModel
+from cardiotwin.ionic._base import Parameter as Parameter
+from cardiotwin.ionic._base import blend as blend
+from cardiotwin.ionic._base import heaviside as heaviside
+from cardiotwin.ionic.bueno_orovio import BuenoOrovio as BuenoOrovio
+from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer as MitchellSchaeffer
+from cardiotwin.ionic.pacing import action_potential_duration as action_potential_duration
+from cardiotwin.ionic.pacing import pace as pace
+from cardiotwin.ionic.pacing import single_cell as single_cell
+from cardiotwin.ionic.stepping import phi1 as phi1
+from cardiotwin.ionic.stepping import rush_larsen as rush_larsen
+from cardiotwin.ionic.ten_tusscher_2006 import NIEDERER_STATE as NIEDERER_STATE
+from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006 as TenTusscherPanfilov2006

@@ -1,0 +1,111 @@
+"""One time step for every ionic model: Rush-Larsen for the gates, forward Euler for the rest.
+
+At a fixed potential a gate g of a Hodgkin-Huxley type model obeys dg/dt = a - b g with a and b
+free of g, so its equation is solved exactly over a step (Rush and Larsen 1978,
+https://doi.org/10.1109/TBME.1978.326270):
+
+    g(t + dt) = g + dt (a - b g) phi1(-b dt),    phi1(z) = (exp(z) - 1) / z.
+
+The slope -b is what forward-mode differentiation of the rates returns for a tangent of 1 on every
+gate at once, because no gate's rate contains another gate. A model therefore gives its rates only.
+
+The potential and the other variables then advance by forward Euler with the gates at the middle of
+the step, the mean of old and new. With old gates, as usual elsewhere, activation lags and the
+conduction velocity falls by about 1 m/s per ms of time step (5 % at 0.05 ms); with the mean, which
+costs nothing, it stays within 1 % up to 0.05 ms (docs/models.md).
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from cardiotwin.ionic._base import AbstractIonicModel, default_float
+
+
+def phi1(z: Float[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
+    """(exp(z) - 1) / z, with its limit 1 at z = 0; value and derivative to rounding error.
+
+    Near zero the Taylor series stands in, with as many terms as the float type resolves. That is
+    two to three times faster than `expm1`, which XLA evaluates through further transcendentals.
+    """
+    z = jnp.asarray(z)
+    small = jnp.abs(z) < _SERIES_BELOW
+    away = jnp.where(small, 1.0, z)  # the branch not taken must stay finite, also in derivatives
+    near = jnp.where(small, z, 0.0)
+    return jnp.where(small, _series(near), (jnp.exp(away) - 1.0) / away)
+
+
+_SERIES_BELOW = 0.5
+
+
+def _series(z: Array) -> Array:
+    terms = 8 if z.dtype.itemsize <= 4 else 15
+    total = jnp.full_like(z, 1.0 / math.factorial(terms))
+    for k in range(terms - 1, 0, -1):
+        total = total * z + 1.0 / math.factorial(k)
+    return total
+
+
+def rush_larsen(
+    model: AbstractIonicModel,
+    v: Float[ArrayLike, "*nodes"],
+    state: Any,
+    dt: float | Array,
+    stimulus: float | Float[ArrayLike, "*nodes"] = 0.0,
+    *,
+    centred: bool = True,
+) -> tuple[Float[Array, "*nodes"], Any]:
+    """Advance membrane potential and state by one time step.
+
+    Current and rates are evaluated once, at the old potential. The float type of `v` decides the
+    arithmetic; parameters are cast to it. Every state variable keeps its own float type, so slow
+    concentrations may be held in float64 beside a float32 rest.
+
+    Args:
+        model: any ionic model; its parameters are scalars or have the shape of `v`.
+        v: membrane potential, mV.
+        state: the model's `State`, each variable of the shape of `v`.
+        dt: time step, ms; 0.02 keeps the action potential to 1 %, 0.05 is usual in tissue.
+        stimulus: current over the membrane capacitance, mV/ms, positive depolarises. It moves the
+            potential only; the ions it carries are left out (`stimulus_rates`).
+        centred: whether the current and the other rates see the gates at the middle of the step;
+            False takes the old gates, to compare with programs that do.
+
+    Returns:
+        Potential and state at t + dt.
+    """
+    v = jnp.asarray(v)
+    v = v if jnp.issubdtype(v.dtype, jnp.floating) else v.astype(default_float())
+    dtype = v.dtype
+    model = model.astype(dtype)
+    dt, stimulus = jnp.asarray(dt, dtype), jnp.asarray(stimulus, dtype)
+    old = {
+        name: x if hasattr(x, "dtype") else jnp.asarray(x, dtype)
+        for name, x in state._asdict().items()
+    }
+    current = type(state)(*(x.astype(dtype) for x in old.values()))
+
+    rates, slopes = _gate_rates(model, v, current)
+    new = {name: old[name] + dt * rates[name] * phi1(dt * slopes[name]) for name in model.gates}
+    if centred:
+        current = current._replace(**{name: 0.5 * (old[name] + new[name]) for name in model.gates})
+    i_ion, rates = model(v, current)
+    for name in old.keys() - new.keys():
+        new[name] = old[name] + (dt * getattr(rates, name)).astype(old[name].dtype)
+    return v + dt * (stimulus - i_ion), type(state)(**new)
+
+
+def _gate_rates(
+    model: AbstractIonicModel, v: Array, state: Any
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The rate of every gate, and the slope of that rate in the gate itself."""
+
+    def rates_of(gates: dict[str, Array]) -> dict[str, Array]:
+        _, rates = model(v, state._replace(**gates))
+        return {name: getattr(rates, name) for name in gates}
+
+    gates = {name: getattr(state, name) for name in model.gates}
+    return jax.jvp(rates_of, (gates,), (jax.tree.map(jnp.ones_like, gates),))
