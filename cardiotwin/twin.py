@@ -195,7 +195,8 @@ class FastEndocardium(eqx.Module):
     """A thin layer on the endocardium that conducts fast, in place of the Purkinje network.
 
     Args:
-        velocity: in every direction.
+        velocity: of a plane wave in tissue like the layer's, in every direction; over slow
+            tissue the thin layer carries the wave at about 60 % of it.
         thickness: elements whose centroid is nearer to the endocardium belong to the layer, as
             do all that touch it.
         up_to: apicobasal coordinate (0 apex, 1 base) where the layer ends.
@@ -207,8 +208,8 @@ class FastEndocardium(eqx.Module):
 
     def __init__(
         self,
-        velocity: Velocity = 2.0,
-        thickness: Annotated[float, "mm"] = 1.0,
+        velocity: Velocity = 3.3,
+        thickness: Annotated[float, "mm"] = 0.5,
         up_to: float = 1.0,
     ):
         if not (velocity > 0 and thickness >= 0 and 0 < up_to <= 1):
@@ -243,7 +244,7 @@ class Myocardium(eqx.Module):
         conductivity: Mapping[str, Conductivity] | None = None,
         chi: Annotated[float, "1/mm"] = 140.0,
         c_m: Annotated[float, "uF/mm^2"] = 0.01,
-        velocity: Sequence[float] | None = (0.6, 0.3, 0.3),
+        velocity: Sequence[Velocity] | None = (0.6, 0.3, 0.3),
         endocardium: FastEndocardium | None = None,
     ):
         self.conductivity = dict(conductivity or {"default": Conductivity()})
