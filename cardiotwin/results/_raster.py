@@ -12,6 +12,8 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
+from cardiotwin.results._surface import face_areas, point_normals, unit
+
 SAMPLES = 2  # a side: four samples a pixel smooth the edges
 _CREASE = np.cos(np.deg2rad(35.0))  # faces tilted further from the mean normal are shaded flat
 _AMBIENT, _DIFFUSE = 0.5, 0.5  # light from the eye
@@ -66,13 +68,8 @@ def corner_light(
     Returns:
         0 to 1.
     """
-    corners = points[triangles]
-    faces = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    sums = np.stack(
-        [np.bincount(triangles.ravel(), np.repeat(c, 3), minlength=len(points)) for c in faces.T],
-        axis=1,
-    )
-    faces, smooth = _unit(faces), _unit(sums)[triangles]
+    faces = unit(face_areas(points, triangles))
+    smooth = point_normals(points, triangles)[triangles]
     aligned = np.einsum("fcx,fx->fc", smooth, faces)
     normals = np.where((aligned > _CREASE)[..., None], smooth, faces[:, None])
     return _AMBIENT + _DIFFUSE * np.clip(normals @ towards_eye, 0.0, 1.0)
@@ -143,11 +140,6 @@ def paint(
         total += blocks[:, i, :, j]
     pixels = (255.0 / SAMPLES**2) * total[::-1] + 0.5
     return np.ascontiguousarray(pixels.astype(np.uint8))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length > 0, length, 1.0)
 
 
 def _planes(facets: Facets) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -38,6 +38,31 @@ def outer_surface(mesh: Mesh) -> Surface:
     return Surface(mesh.points[nodes], triangles.reshape(-1, 3).astype(np.int32), nodes)
 
 
+def face_areas(
+    points: Float[np.ndarray, "points 3"], triangles: Int[np.ndarray, "triangles 3"]
+) -> Float[np.ndarray, "triangles 3"]:
+    """Normals of the triangles, as long as twice their area in mm2."""
+    corners = points[triangles]
+    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+
+
+def point_normals(
+    points: Float[np.ndarray, "points 3"], triangles: Int[np.ndarray, "triangles 3"]
+) -> Float[np.ndarray, "points 3"]:
+    """Unit normals at the points: means over the triangles around, weighted by area."""
+    sums = [
+        np.bincount(triangles.ravel(), np.repeat(component, 3), minlength=len(points))
+        for component in face_areas(points, triangles).T
+    ]
+    return unit(np.stack(sums, axis=1))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors along the last axis scaled to length 1; zeros stay."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length > 0, length, 1.0)
+
+
 def cross_section(
     points: Float[np.ndarray, "nodes 3"],
     cells: Int[np.ndarray, "elements 4"],
@@ -139,11 +164,8 @@ def coarsened(surface: Surface, largest: int) -> Surface:
     """
     if len(surface.triangles) <= largest:
         return surface
-    corners = surface.points[surface.triangles]
-    area = np.linalg.norm(
-        np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1
-    ).sum()
-    edge = np.sqrt(area / largest)  # a cube face of this size carries about two triangles
+    area = np.linalg.norm(face_areas(surface.points, surface.triangles), axis=1).sum() / 2
+    edge = np.sqrt(2 * area / largest)  # a cube face of this size carries about two triangles
     coarse = _clustered(surface, edge)
     while len(coarse.triangles) > largest:
         edge *= 1.1

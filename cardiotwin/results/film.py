@@ -12,8 +12,9 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.results._files import atomic_path
 from cardiotwin.results._palette import INK, VOLTAGE_RANGE, look_up, voltage_colours
 from cardiotwin.results._raster import paint
+from cardiotwin.results._stage import Drawing, Framing, View
 from cardiotwin.results._surface import outer_surface
-from cardiotwin.results.scene import Drawing, Framing, View, default_views
+from cardiotwin.results.scene import default_views
 from cardiotwin.units import MS_PER_S
 
 _VIEW_HEIGHT = 460  # px

@@ -1,7 +1,8 @@
 """Pictures of the heart: activation maps with isochrones, seen from chosen directions."""
 
+import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -12,15 +13,16 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.results import _raster, _surface
 from cardiotwin.results._files import atomic_path
 from cardiotwin.results._palette import INK, activation_colours, look_up
+from cardiotwin.results._stage import Drawing, Framing, Vector
+from cardiotwin.results._stage import View as View
 
 _PANEL_HEIGHT = 780  # px
 _PANEL_INCHES = 4.2  # height of a panel on the page
-_MARGIN = 1.06  # of the heart's extent
+_LETTERS_AN_INCH = 14  # of the notes
 _SCALE_BAR_MM = 20.0
 _HIDDEN_MM = 1.0  # depth behind the surface at which a line counts as hidden
+_MOST_LEVELS = 25
 _LINE_WIDTH = 0.6  # points
-
-Vector = tuple[float, float, float]
 
 
 class HeartDirections(Protocol):
@@ -35,41 +37,6 @@ class HeartDirections(Protocol):
     def lv_to_rv(self) -> np.ndarray:
         """From the left towards the right ventricle."""
         ...
-
-
-@dataclass(frozen=True)
-class View:
-    """A direction to look from.
-
-    Attributes:
-        name: shown under the picture.
-        direction: from the heart towards the eye.
-        up: upward in the picture.
-        left: what lies on the left of the picture, such as "RV".
-        right: what lies on its right.
-    """
-
-    name: str
-    direction: Vector
-    up: Vector
-    left: str = ""
-    right: str = ""
-
-    def frame(self) -> Float[np.ndarray, "3 3"]:
-        """Rows: unit vectors to the right, upward and towards the eye.
-
-        Raises:
-            ValueError: when direction and up are parallel or zero.
-        """
-        towards, up = (np.asarray(v, np.float64) for v in (self.direction, self.up))
-        right = np.cross(up, towards)
-        if not np.linalg.norm(right) > 1e-6 * np.linalg.norm(up) * np.linalg.norm(towards):
-            raise ValueError(
-                f"view {self.name!r} looks along {self.direction} with {self.up} up; expected two "
-                "directions that are not parallel"
-            )
-        up = np.cross(towards, right)
-        return np.stack([v / np.linalg.norm(v) for v in (right, up, towards)])
 
 
 def heart_views(axes: HeartDirections) -> tuple[View, View]:
@@ -146,11 +113,8 @@ def activation_map(
             "one a node of the mesh, NaN where it never activated"
         )
     views = tuple(default_views(mesh) if views is None else views)
-    span = _span(times)
-    levels = _surface.isochrone_levels(times, spacing_ms)
-    while len(levels) > 25:
-        spacing_ms *= 2
-        levels = _surface.isochrone_levels(times, spacing_ms)
+    span = colour_span(times)
+    levels, spacing_ms = round_levels(times, spacing_ms)
     surface = _surface.outer_surface(mesh)
     drawings = [Drawing.of_surface(surface, times, view) for view in views]
     if cut:
@@ -161,112 +125,22 @@ def activation_map(
     return _compose(path, panels, framing, title, _notes(times, levels, spacing_ms), levels, span)
 
 
-class Framing(NamedTuple):
-    """One scale for all views of some points, in parallel projection.
-
-    Attributes:
-        width: px.
-        height: px.
-        half_height: mm from the middle to the upper edge.
-        points: [points, 3] mm, what is to be seen.
-    """
-
-    width: int
-    height: int
-    half_height: float
-    points: np.ndarray
-
-    @classmethod
-    def around(cls, points: np.ndarray, views: Sequence[View], height: int) -> "Framing":
-        """The tightest picture that holds the points in every view, both sizes even."""
-        extents = np.stack([np.ptp(points @ view.frame().T, axis=0) for view in views])
-        wide, tall = _MARGIN * extents[:, :2].max(axis=0)
-        width = int(np.clip(height * wide / tall, height / 4, height * 4))
-        return cls(
-            2 * (width // 2), 2 * (height // 2), max(tall, wide * height / width) / 2, points
-        )
-
-    @property
-    def mm_per_px(self) -> float:
-        """Size of a pixel."""
-        return 2 * self.half_height / self.height
-
-    def on_picture(self, points: Float[np.ndarray, "points 3"], view: View) -> np.ndarray:
-        """Samples from the lower left corner, and mm towards the eye [points, 3]."""
-        frame = view.frame()
-        extent = self.points @ frame.T
-        middle = (extent.min(axis=0) + extent.max(axis=0)) / 2
-        scale = _raster.SAMPLES / self.mm_per_px
-        corner = np.array([self.width, self.height, 0]) * _raster.SAMPLES / 2
-        return (points @ frame.T - middle) * (scale, scale, 1.0) + corner
-
-    @property
-    def samples(self) -> tuple[int, int]:
-        """Width and height in samples."""
-        return _raster.SAMPLES * self.width, _raster.SAMPLES * self.height
+def colour_span(times: np.ndarray) -> tuple[float, float]:
+    """The first and the last activation, as ends of a colour scale."""
+    finite = times[np.isfinite(times)]
+    if not len(finite):
+        return 0.0, 1.0
+    low, high = float(finite.min()), float(finite.max())
+    return low, high if high > low else low + 1.0
 
 
-class Drawing(NamedTuple):
-    """What one view shows.
-
-    Attributes:
-        view: where it is seen from.
-        points: [points, 3] mm.
-        triangles: [triangles, 3].
-        light: [triangles, 3] brightness of the corners.
-        values: [points].
-        plane: a point of the plane before which nothing is drawn, or None.
-    """
-
-    view: View
-    points: np.ndarray
-    triangles: np.ndarray
-    light: np.ndarray
-    values: np.ndarray
-    plane: np.ndarray | None = None
-
-    @classmethod
-    def of_surface(cls, surface: _surface.Surface, values: np.ndarray, view: View) -> "Drawing":
-        """The boundary of the mesh; values are those of all its nodes."""
-        light = _raster.corner_light(surface.points, surface.triangles, view.frame()[2])
-        return cls(view, surface.points, surface.triangles, light, values[surface.nodes])
-
-    @classmethod
-    def of_half(
-        cls, mesh: Mesh, surface: _surface.Surface, values: np.ndarray, view: View
-    ) -> "Drawing":
-        """What lies behind the plane through the middle, and the cross-section itself."""
-        whole = cls.of_surface(surface, values, view)
-        towards = view.frame()[2]
-        depth = mesh.points @ towards
-        middle = (depth.min() + depth.max()) / 2
-        points, triangles, across = _surface.cross_section(
-            mesh.points, mesh.cells, depth - middle, values
-        )
-        corners = points[triangles]
-        normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-        away = normals @ towards < 0
-        triangles[away] = triangles[away][:, ::-1]
-        return cls(
-            view,
-            np.concatenate([whole.points, points]),
-            np.concatenate([whole.triangles, triangles + len(whole.points)]),
-            np.concatenate([whole.light, np.ones(triangles.shape)]),
-            np.concatenate([whole.values, across]),
-            middle * towards,
-        )
-
-    def seen(self, framing: Framing) -> _raster.Visible:
-        """What is visible of it."""
-        place = framing.on_picture(self.points, self.view)
-        facets = _raster.Facets(place[:, :2], place[:, 2], self.triangles, self.light)
-        return _raster.visible(facets, *framing.samples, nearest=self.nearest(framing))
-
-    def nearest(self, framing: Framing) -> float:
-        """Depth of the cutting plane on the picture."""
-        if self.plane is None:
-            return np.inf
-        return float(framing.on_picture(self.plane[None], self.view)[0, 2]) + 1e-6
+def round_levels(times: np.ndarray, spacing_ms: float) -> tuple[np.ndarray, float]:
+    """Times of the isochrones, at most 25, and their spacing, doubled until they are."""
+    levels = _surface.isochrone_levels(times, spacing_ms)
+    while len(levels) > _MOST_LEVELS:
+        spacing_ms *= 2
+        levels = _surface.isochrone_levels(times, spacing_ms)
+    return levels, spacing_ms
 
 
 class _Panel(NamedTuple):
@@ -339,7 +213,8 @@ def _compose(
     bar = place(page[0] - 1.2, 0.75 + 0.08 * _PANEL_INCHES, 0.17, 0.84 * _PANEL_INCHES)
     _colour_bar(bar, levels, span)
     figure.text(0.2 / page[0], 1 - 0.34 / page[1], title, size=13, color=INK, weight="bold")
-    figure.text(0.2 / page[0], 0.16 / page[1], notes, size=8.5, color=INK)
+    lines = textwrap.fill(notes, int(_LETTERS_AN_INCH * (page[0] - 0.4)))
+    figure.text(0.2 / page[0], 0.13 / page[1], lines, size=8.5, color=INK)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, facecolor="white")
     return Path(path)
@@ -373,7 +248,6 @@ def _colour_bar(axes: Any, levels: np.ndarray, span: tuple[float, float]) -> Non
     bar = axes.figure.colorbar(mappable, cax=axes, ticks=levels)
     for level in levels:
         axes.axhline(level, color=INK, lw=0.7)
-    axes.invert_yaxis()  # early on top
     bar.set_label("activation time (ms)", size=9.5, color=INK)
     bar.outline.set_edgecolor(INK)
     axes.tick_params(labelsize=8.5, colors=INK, length=2.5)
@@ -382,11 +256,3 @@ def _colour_bar(axes: Any, levels: np.ndarray, span: tuple[float, float]) -> Non
 def _vector(v: np.ndarray) -> Vector:
     x, y, z = (float(c) for c in v)
     return x, y, z
-
-
-def _span(times: np.ndarray) -> tuple[float, float]:
-    finite = times[np.isfinite(times)]
-    if not len(finite):
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return low, high if high > low else low + 1.0
