@@ -1,6 +1,6 @@
 """Array aliases with named axes, and the one way to declare a model parameter."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import equinox as eqx
 import jax
@@ -16,6 +16,13 @@ ElementVector = Float[type_array, "elements 3"]
 ElementTensor = Float[type_array, "elements 3 3"]
 PerNode = Float[type_array, "*nodes"] | float
 Cells = Int[type_array, "elements 4"]
+# Numbers with a unit: a configuration may give text such as "2 cm" for them.
+Millimetres = Annotated[float, "mm"]
+Milliseconds = Annotated[float, "ms"]
+MillivoltsPerMillisecond = Annotated[float, "mV/ms"]
+MillisiemensPerMillimetre = Annotated[float, "mS/mm"]
+MetresPerSecond = Annotated[float, "m/s"]
+Degrees = Annotated[float, "degree"]
 Faces = Int[type_array, "faces 3"]
 
 

@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import equinox as eqx
 import numpy as np
 
+from cardiotwin._types import Degrees, Millimetres, Milliseconds
+from cardiotwin._types import MetresPerSecond as Velocity
+from cardiotwin._types import MillivoltsPerMillisecond as Rate
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, ldrb
 from cardiotwin.anatomy.mesh import Mesh
@@ -33,9 +36,6 @@ MODELS: dict[str, type[AbstractIonicModel]] = {
     "bueno_orovio": BuenoOrovio,
     "ten_tusscher_2006": TenTusscherPanfilov2006,
 }
-
-Degrees = Annotated[float, "degree"]
-Velocity = Annotated[float, "m/s"]
 
 
 class Anatomy:
@@ -209,7 +209,7 @@ class FastEndocardium(eqx.Module):
     def __init__(
         self,
         velocity: Velocity = 3.3,
-        thickness: Annotated[float, "mm"] = 0.5,
+        thickness: Millimetres = 0.5,
         up_to: float = 1.0,
     ):
         if not (velocity > 0 and thickness >= 0 and 0 < up_to <= 1):
@@ -307,11 +307,11 @@ class SinusRhythm(eqx.Module):
     def __init__(
         self,
         sites: Sequence[EndocardialSite] | None = None,
-        radius: Annotated[float, "mm"] = 4.0,
-        delay: Annotated[float, "ms"] = 0.0,
-        amplitude: Annotated[float, "mV/ms"] = 50.0,
-        duration: Annotated[float, "ms"] = 3.0,
-        period: Annotated[float, "ms"] = 1000.0,
+        radius: Millimetres = 4.0,
+        delay: Milliseconds = 0.0,
+        amplitude: Rate = 50.0,
+        duration: Milliseconds = 3.0,
+        period: Milliseconds = 1000.0,
         count: int = 1,
     ):
         self.sites = tuple(DURRER_SITES if sites is None else sites)

@@ -303,6 +303,16 @@ def test_activation_map_shows_times_isochrones_and_what_never_activated(tmp_path
         activation_map(path, mesh, times[1:])
 
 
+def test_all_panels_have_one_scale(tmp_path, mesh, times):
+    back = View("back", (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
+    picture = read_png(activation_map(tmp_path / "m.png", mesh, times, views=(FRONT, back)))
+    coloured = np.ptp(picture, axis=2) > 0.1
+    runs = np.flatnonzero(np.diff(coloured.any(axis=0).astype(int)))
+    widths = [np.flatnonzero(coloured[:, a:b].any(axis=1)) for a, b in runs.reshape(-1, 2)[:2]]
+    assert abs(np.ptp(widths[0]) - np.ptp(widths[1])) <= 2
+    assert abs(widths[0][0] - widths[1][0]) <= 2
+
+
 def test_activation_map_of_nothing_and_of_one_instant(tmp_path, mesh):
     for value in (np.nan, 3.0):
         times = np.full(len(mesh.points), value)

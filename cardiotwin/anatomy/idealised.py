@@ -5,13 +5,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Float, Int
 
+from cardiotwin._types import Millimetres
 from cardiotwin.anatomy.ellipsoid import Ellipsoid, overlap
 from cardiotwin.anatomy.lattice import Pattern, box_lattice
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.stuffing import stuff
 from cardiotwin.anatomy.topology import boundary_faces
 
-Vector = tuple[float, float, float]
+Vector = tuple[Millimetres, Millimetres, Millimetres]
 
 REGIONS = {1: "lv", 2: "rv", 3: "septum"}
 
@@ -45,11 +46,11 @@ class BiventricleShape:
     """
 
     lv_endocardium: Vector = (25.0, 25.0, 65.0)
-    lv_wall: float = 10.0
+    lv_wall: Millimetres = 10.0
     rv_endocardium: Vector = (30.0, 41.0, 56.0)
-    rv_offset: float = 30.0
-    rv_wall: float = 4.0
-    base_height: float = 17.0
+    rv_offset: Millimetres = 30.0
+    rv_wall: Millimetres = 4.0
+    base_height: Millimetres = 17.0
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -205,7 +206,7 @@ class BiventricleShape:
 _HUMAN = BiventricleShape()
 
 
-def biventricle(edge_length: float = 1.5, *, shape: BiventricleShape = _HUMAN) -> Mesh:
+def biventricle(edge_length: Millimetres = 1.5, *, shape: BiventricleShape = _HUMAN) -> Mesh:
     """Idealised biventricular heart of truncated ellipsoids, filled by isosurface stuffing.
 
     Regions 1 "lv", 2 "rv" and 3 "septum"; surfaces "epi", "endo_lv", "endo_rv" (with the right
@@ -264,7 +265,7 @@ def _check_walls(surfaces: dict[str, np.ndarray], edge_length: float, largest: f
 
 
 def slab(
-    size: Vector = (20.0, 7.0, 3.0), edge_length: float = 0.2, pattern: Pattern = "kuhn"
+    size: Vector = (20.0, 7.0, 3.0), edge_length: Millimetres = 0.2, pattern: Pattern = "kuhn"
 ) -> Mesh:
     """Rectangular slab of tissue with one corner at the origin and fibres along x.
 

@@ -13,6 +13,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
+from cardiotwin._types import Millimetres, MillisiemensPerMillimetre
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes
@@ -70,8 +71,8 @@ class UnboundedConductor(AbstractVolumeConductor):
         clearance: least distance of an electrode from the tissue in mm; None to allow any.
     """
 
-    sigma: float = 0.2
-    clearance: float | None = 5.0
+    sigma: MillisiemensPerMillimetre = 0.2
+    clearance: Millimetres | None = 5.0
 
     def lead_field(
         self, mesh: Mesh, sigma_i: Float[np.ndarray, "elements 3 3"], electrodes: Electrodes

@@ -209,6 +209,7 @@ def _compose(
             LineCollection(list(panel.lines), colors=INK, linewidths=_LINE_WIDTH, capstyle="round")
         )
         axes.set_axis_off()
+        axes.autoscale(enable=False)  # all panels at one scale, whatever is drawn beside them
         _label(axes, panel.view, framing, scale_bar=k == 0)
     bar = place(page[0] - 1.2, 0.75 + 0.08 * _PANEL_INCHES, 0.17, 0.84 * _PANEL_INCHES)
     _colour_bar(bar, levels, span)

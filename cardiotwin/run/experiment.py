@@ -1,10 +1,11 @@
 """What a run is made of: the objects that a configuration describes."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 
+from cardiotwin._types import Millimetres, Milliseconds
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
@@ -12,8 +13,6 @@ from cardiotwin.ecg.thorax import Thorax, place_electrodes
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
-
-Milliseconds = Annotated[float, "ms"]
 
 
 class Solver:
@@ -102,7 +101,7 @@ class Output:
         folder: str | None = None,
         overwrite: bool = False,
         frames_every: Milliseconds = 5.0,
-        probes: Sequence[Sequence[float]] | None = None,
+        probes: Sequence[Sequence[Millimetres]] | None = None,
         wfdb: bool = True,
         figures: bool = True,
         film: bool = True,

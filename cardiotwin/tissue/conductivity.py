@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from cardiotwin._types import MillisiemensPerMillimetre as Siemens
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.mesh import Mesh
-
-Siemens = Annotated[float, "mS/mm"]
 
 
 class Conductivity(eqx.Module):

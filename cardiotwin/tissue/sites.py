@@ -1,12 +1,13 @@
 """Places in a ventricle, in the heart's own terms so that they carry over to the next heart."""
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import equinox as eqx
 import numpy as np
 from scipy.spatial import KDTree
 
+from cardiotwin._types import Degrees, Milliseconds
 from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
 
@@ -37,9 +38,9 @@ class EndocardialSite(eqx.Module):
         self,
         ventricle: Literal["lv", "rv"],
         apicobasal: float,
-        angle: Annotated[float, "degree"],
+        angle: Degrees,
         wall: Literal["septum", "free"] | None = None,
-        onset: Annotated[float, "ms"] = 0.0,
+        onset: Milliseconds = 0.0,
     ):
         if wall not in (None, "septum", "free"):
             raise ValueError(f"EndocardialSite: wall is {wall!r}; give 'septum', 'free' or null.")

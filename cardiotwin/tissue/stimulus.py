@@ -2,7 +2,6 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Annotated
 
 import equinox as eqx
 import jax
@@ -10,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cardiotwin._types import type_array
-
-Milliseconds = Annotated[float, "ms"]
-Millimetres = Annotated[float, "mm"]
-Rate = Annotated[float, "mV/ms"]
+from cardiotwin._types import (
+    Millimetres,
+    Milliseconds,
+    type_array,
+)
+from cardiotwin._types import MillivoltsPerMillisecond as Rate
 
 
 class Pulses(eqx.Module):
@@ -93,7 +93,7 @@ class FocalStimulus(AbstractStimulus):
 
     def __init__(
         self,
-        sites: list[list[float]] | np.ndarray,
+        sites: Sequence[Sequence[Millimetres]] | np.ndarray,
         radius: Millimetres = 2.0,
         onset: Milliseconds | list[float] | np.ndarray = 0.0,
         amplitude: Rate = 35.7,
@@ -151,8 +151,8 @@ class BoxStimulus(AbstractStimulus):
 
     def __init__(
         self,
-        low: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
-        high: Sequence[float] | np.ndarray = (1.5, 1.5, 1.5),
+        low: Sequence[Millimetres] | np.ndarray = (0.0, 0.0, 0.0),
+        high: Sequence[Millimetres] | np.ndarray = (1.5, 1.5, 1.5),
         onset: Milliseconds = 0.0,
         amplitude: Rate = 35.7,
         duration: Milliseconds = 2.0,
