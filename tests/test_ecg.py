@@ -760,3 +760,17 @@ def test_left_bundle_branch_block_of_the_crt_patient(data):
         assert leads[name]["s_mv"] < 0.1 * leads[name]["r_mv"]
     share = list(found["r_wave_progression"]["r_share"].values())
     assert share == sorted(share)
+
+
+def test_surface_factor_scales_the_field_and_says_so():
+    mesh = slab((4.0, 4.0, 4.0), 2.0)
+    sigma = np.tile(0.2 * np.eye(3), (len(mesh.cells), 1, 1))
+    names = ("A", "B")
+    electrodes = Electrodes(names, np.array([[40.0, 0.0, 0.0], [0.0, 40.0, 0.0]]))
+    plain = UnboundedConductor().lead_field(mesh, sigma, electrodes)
+    tripled = UnboundedConductor(surface_factor=3.0).lead_field(mesh, sigma, electrodes)
+    np.testing.assert_allclose(tripled.field, 3.0 * plain.field, rtol=1e-12)
+    assert "times 3" in tripled.method
+    assert "times" not in plain.method
+    with pytest.raises(ValueError, match="surface_factor"):
+        UnboundedConductor(surface_factor=0.0)

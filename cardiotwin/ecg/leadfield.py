@@ -63,16 +63,26 @@ class AbstractVolumeConductor(eqx.Module):
 class UnboundedConductor(AbstractVolumeConductor):
     """A homogeneous isotropic conductor without boundary that fills all space, heart included.
 
-    The shape of the beat is right; the amplitude is not that of a bounded torso (the surface of an
-    insulated sphere shows three times as much of a dipole at its centre).
+    The shape of the beat is right; the amplitude is not that of a bounded torso, whose insulated
+    surface makes it larger: `surface_factor` says by how much.
 
     Attributes:
         sigma: conductivity in mS/mm; 0.2 is usual for the mean torso.
         clearance: least distance of an electrode from the tissue in mm; None to allow any.
+        surface_factor: factor on every potential; 1 is the unbounded medium itself, 3 what the
+            surface of an insulated sphere shows of a dipole at its centre.
     """
 
     sigma: MillisiemensPerMillimetre = 0.2
     clearance: Millimetres | None = 5.0
+    surface_factor: float = 1.0
+
+    def __check_init__(self):
+        if not (np.isfinite(self.surface_factor) and self.surface_factor > 0):
+            raise ValueError(
+                f"UnboundedConductor: surface_factor is {self.surface_factor}; give a positive "
+                "number, 1 for the unbounded medium."
+            )
 
     def lead_field(
         self, mesh: Mesh, sigma_i: Float[np.ndarray, "elements 3 3"], electrodes: Electrodes
@@ -81,9 +91,10 @@ class UnboundedConductor(AbstractVolumeConductor):
         field = unbounded_lead_field(
             mesh, sigma_i, electrodes, sigma_medium=self.sigma, clearance=self.clearance
         )
-        return LeadField(
-            field, electrodes.names, f"unbounded homogeneous conductor, {self.sigma:g} mS/mm"
-        )
+        method = f"unbounded homogeneous conductor, {self.sigma:g} mS/mm"
+        if self.surface_factor != 1.0:
+            method += f", potentials times {self.surface_factor:g} for the insulated surface"
+        return LeadField(self.surface_factor * field, electrodes.names, method)
 
 
 def unbounded_lead_field(

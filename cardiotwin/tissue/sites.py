@@ -117,8 +117,8 @@ def rotation(points: np.ndarray, axes: HeartAxes) -> np.ndarray:
     return np.degrees(np.arctan2(offset @ axes.third, offset @ axes.lv_to_rv))
 
 
-# Earliest sites of human hearts after Durrer et al. 1970 (doi 10.1161/01.CIR.41.6.899): three on the
-# left endocardium (high on the anterior wall beside the septum, the middle of the septum, the
+# Earliest sites of human hearts after Durrer et al. 1970 (doi 10.1161/01.CIR.41.6.899): three on
+# the left endocardium (high on the anterior wall beside the septum, the middle of the septum, the
 # posterior wall beside the septum), later the right free wall near the insertion of the anterior
 # papillary muscle. Durrer saw the right side 5 to 10 ms after the left; 15 ms here makes up for the
 # endocardial layer, which carries the wave away from a root faster than a branching network does,

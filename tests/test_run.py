@@ -1,0 +1,171 @@
+"""Whole runs: what they write, how they fail, how they go on after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cardiotwin.anatomy.idealised import slab
+from cardiotwin.propagation.solve import NonFiniteError
+from cardiotwin.results.vtkhdf import read_steps
+from cardiotwin.run import Experiment, Output, Solver, simulate, tune
+from cardiotwin.tissue.stimulus import BoxStimulus
+from cardiotwin.twin import Cells, MeshFibres, Myocardium
+
+MESH = slab((16.0, 4.0, 2.0), 1.0, pattern="bcc")
+
+
+def experiment(*, t1=30.0, amplitude=35.7, dt=0.1, velocity=None, **output) -> Experiment:
+    chosen = {"figures": False, "film": False, "report": False, "frames_every": 5.0, **output}
+    return Experiment(
+        MESH,
+        fibres=MeshFibres(),
+        ionic=Cells("mitchell_schaeffer"),
+        tissue=Myocardium(velocity=velocity),
+        stimulus=BoxStimulus([0, 0, 0], [2, 4, 2], amplitude=amplitude),
+        solver=Solver(t1=t1, dt=dt, every=1.0),
+        output=Output(**chosen),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("CARDIOTWIN_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def finished(tmp_path):
+    with pytest.warns(UserWarning, match="Along the"):
+        summary = simulate(experiment(t1=60.0), tmp_path / "run", "name: test\n", progress=False)
+    return tmp_path / "run", summary
+
+
+def test_a_run_writes_what_it_says(finished):
+    folder, summary = finished
+    kept = json.loads((folder / "summary.json").read_text())
+    assert kept["status"] == summary["status"] == "finished"
+    assert kept["mesh"]["nodes"] == len(MESH.points)
+    assert kept["solver"]["steps"] == 600
+    assert kept["activation"]["all"]["activated_share"] == 1.0
+    assert (folder / "config.yaml").read_text() == "name: test\n"
+    assert not (folder / "checkpoint.npz").exists()
+    with read_steps(folder / "beat.vtkhdf") as steps:
+        np.testing.assert_allclose(steps.times, np.arange(0.0, 61.0, 5.0))
+        first, last = steps.frame(0), steps.frame(len(steps.times) - 1)
+    assert first.max() < -80.0
+    assert last.max() > -80.0
+    probes = np.loadtxt(folder / "probes.csv", delimiter=",", skiprows=3)
+    assert probes.shape == (61, 4)
+
+
+def test_untuned_velocities_are_warned_about_with_their_size(finished):
+    _, summary = finished
+    text = " ".join(summary["warnings"])
+    assert "% off on this mesh" in text or "no wave propagates" in text
+    for row in summary["velocity"]["layers"]:
+        exact = row["continuum_m_per_s"]
+        assert row["error"] == pytest.approx(row["measured_m_per_s"] / exact - 1)
+
+
+def test_a_finished_run_is_not_overwritten(finished):
+    folder, summary = finished
+    with pytest.raises(ValueError, match="holds a finished run"):
+        simulate(experiment(), folder, progress=False)
+    again = simulate(experiment(), folder, progress=False, resume=True)
+    assert again["timings_s"] == summary["timings_s"]
+
+
+def test_a_blow_up_keeps_what_was_good(tmp_path):
+    bad = experiment(t1=20.0, amplitude=1e30)
+    with (
+        pytest.warns(UserWarning, match="Along the"),
+        pytest.raises(NonFiniteError, match="last good frame is that of"),
+    ):
+        simulate(bad, tmp_path, progress=False)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["status"] == "failed"
+    assert "non-finite" in summary["error"]
+    with read_steps(tmp_path / "beat.vtkhdf") as steps:
+        assert len(steps.times) >= 1
+        assert np.isfinite(steps.frame(len(steps.times) - 1)).all()
+    assert (tmp_path / "probes.csv").exists()
+
+
+def test_frames_must_fall_on_samples(tmp_path):
+    with (
+        pytest.warns(UserWarning, match="Along the"),
+        pytest.raises(ValueError, match=r"not a multiple of solver\.every"),
+    ):
+        simulate(experiment(frames_every=2.5), tmp_path, progress=False)
+
+
+def test_tune_reports_and_writes(tmp_path):
+    result = tune(experiment(velocity=(0.7, 0.5, 0.5)), tmp_path, progress=False)
+    assert json.loads((tmp_path / "tuning.json").read_text())["layers"]
+    for row in result["layers"]:
+        assert row["measured_m_per_s"] == pytest.approx(row["target_m_per_s"], rel=0.05)
+    with pytest.raises(ValueError, match="nothing to tune"):
+        tune(experiment(), progress=False)
+
+
+COMMAND = [
+    *(sys.executable, "-m", "cardiotwin", "simulate"),
+    *("experiment=niederer", "mesh.edge_length=0.5", "ionic=mitchell_schaeffer"),
+    *("tissue.velocity=null", "solver.t1=60", "output=numbers"),
+    *("output.frames_every=1.0", "output.checkpoint_seconds=0.001"),
+]
+
+
+def run_command(folder: Path, *words: str) -> subprocess.Popen:
+    return subprocess.Popen(
+        [*COMMAND, f"output.folder={folder}", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_killed_run_leaves_files_that_open_and_goes_on(tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    first = run_command(whole)
+    _, errors = first.communicate(timeout=240)
+    assert first.returncode == 0, errors
+
+    process = run_command(killed)
+    deadline = time.monotonic() + 240
+    while not (killed / "checkpoint.npz").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    if process.poll() is None:
+        os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed"
+
+    with h5py.File(killed / "beat.vtkhdf", "r") as file:
+        assert 1 <= file["VTKHDF/Steps"].attrs["NSteps"] < 61
+    assert json.loads((killed / "summary.json").read_text())["status"] == "running"
+
+    second = run_command(killed, "--resume")
+    _, errors = second.communicate(timeout=240)
+    assert second.returncode == 0, errors
+    assert "going on from the checkpoint" in errors
+    with read_steps(whole / "beat.vtkhdf") as a, read_steps(killed / "beat.vtkhdf") as b:
+        np.testing.assert_array_equal(a.times, b.times)
+        np.testing.assert_array_equal(a.frame(60), b.frame(60))
+    assert (whole / "probes.csv").read_text() == (killed / "probes.csv").read_text()
+
+
+def test_a_checkpoint_of_other_physics_is_refused(tmp_path):
+    np.savez(tmp_path / "checkpoint.npz", physics=np.array("other"), step=np.array(10))
+    with (
+        pytest.warns(UserWarning, match="Along the"),
+        pytest.raises(ValueError, match="made with other physics"),
+    ):
+        simulate(experiment(), tmp_path, progress=False, resume=True)
