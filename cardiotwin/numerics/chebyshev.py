@@ -59,6 +59,9 @@ class ChebyshevSolver(eqx.Module):
             return x + self.decay[k] * (x - before) + correction, x
 
         start = (self.first * self.inverse_diagonal * b, jnp.zeros_like(b))
+        # no loop over nothing: its body would index empty arrays
+        if self.iterations == 1:
+            return start[0]
         x, _ = jax.lax.fori_loop(0, self.decay.shape[0], iterate, start)
         return x
 
