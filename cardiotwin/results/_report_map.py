@@ -11,7 +11,7 @@ from cardiotwin.results.scene import colour_span, round_levels
 
 LARGEST = 60_000  # triangles that browsers turn smoothly
 _LIFT = 0.25  # mm that isochrones stand off the surface
-_DISTANCE = 1.7  # of the eye, in units of the scene
+_DISTANCE = 1.75  # of the eye, in units of the scene
 _NAME_AT = 1.18  # distance of the names from the middle, in units of the heart's extent
 _HIDDEN = {"visible": False, "showspikes": False}
 
@@ -160,6 +160,10 @@ def _layout(view: View) -> dict:
             "xaxis": _HIDDEN,
             "yaxis": _HIDDEN,
             "zaxis": _HIDDEN,
-            "camera": {"eye": xyz(_DISTANCE * towards), "up": xyz(up), "center": xyz(0 * up)},
+            "camera": {
+                "eye": xyz(_DISTANCE * towards),
+                "up": xyz(up),
+                "center": xyz(0 * up),
+            },
         },
     }
