@@ -12,6 +12,7 @@ from cup import LEADS, activation, cup, synthetic_ecg, voltage
 
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.results import (
+    DiskFull,
     View,
     _raster,
     _surface,
@@ -390,3 +391,18 @@ def test_film_refuses_what_does_not_fit_and_leaves_nothing(tmp_path, mesh):
     with pytest.raises(ValueError, match=r"frame at 1\.0 ms"):
         film(tmp_path / "film.mp4", mesh, wrong, views=(FRONT,))
     assert os.listdir(tmp_path) == []
+
+
+def test_film_says_why_ffmpeg_gave_up(tmp_path, mesh, times, monkeypatch):
+    import imageio_ffmpeg
+
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\necho no encoder >&2\nexit 3\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(imageio_ffmpeg, "get_ffmpeg_exe", lambda: str(broken))
+    with pytest.raises(RuntimeError, match=r"ffmpeg ended with 3 .*no encoder"):
+        film(tmp_path / "film.mp4", mesh, frames(times), views=(FRONT,))
+    broken.write_text("#!/bin/sh\necho No space left on device >&2\nexit 1\n")
+    with pytest.raises(DiskFull, match=r"cannot write .*film\.mp4"):
+        film(tmp_path / "film.mp4", mesh, frames(times), views=(FRONT,))
+    assert os.listdir(tmp_path) == ["ffmpeg"]

@@ -1,6 +1,10 @@
 """A short film of the transmembrane voltage on the surface of the heart."""
 
+import errno
 import itertools
+import os
+import subprocess
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -182,19 +186,29 @@ def _encoder(
         with imopen(path, "w", plugin="pillow") as file:
             yield lambda frame: file.write(frame, **show)
         return
-    import imageio_ffmpeg
+    with _ffmpeg(path, size, rate_hz) as pipe:
+        yield lambda frame: pipe.write(np.ascontiguousarray(frame).data)
 
-    writer = imageio_ffmpeg.write_frames(
-        str(path),
-        size,
-        fps=rate_hz,  # pyright: ignore[reportArgumentType] (ffmpeg takes fractions)
-        quality=7,
-        macro_block_size=2,
-        ffmpeg_log_level="error",
-        output_params=["-movflags", "+faststart"],
-    )
-    writer.send(None)
-    try:
-        yield lambda frame: writer.send(np.ascontiguousarray(frame))
-    finally:
-        writer.close()
+
+@contextmanager
+def _ffmpeg(path: Path, size: tuple[int, int], rate_hz: float) -> Iterator[Any]:
+    """Yield a pipe that takes frames as raw bytes and makes H.264 of them."""
+    from imageio_ffmpeg import get_ffmpeg_exe
+
+    raw = f"-f rawvideo -pix_fmt rgb24 -s {size[0]}x{size[1]} -r {rate_hz:g} -i -".split()
+    film = ["-c:v", "libx264", "-pix_fmt", "yuv420p", "-crf", "20", "-movflags", "+faststart"]
+    command = [get_ffmpeg_exe(), "-v", "error", "-y", *raw, *film, str(path)]
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=said)
+        broken = False
+        try:
+            with process:  # closes the pipe and waits
+                yield process.stdin
+        except BrokenPipeError:
+            broken = True  # ffmpeg gave up, and says why below
+        if broken or process.returncode:
+            said.seek(0)
+            reason = said.read().decode(errors="replace").strip()
+            if os.strerror(errno.ENOSPC) in reason:
+                raise OSError(errno.ENOSPC, reason)
+            raise RuntimeError(f"ffmpeg ended with {process.returncode} on {path}: {reason}")
