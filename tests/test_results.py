@@ -231,9 +231,9 @@ FULL = """
     import numpy as np
     from cup import cup
     from cardiotwin.results.vtkhdf import VTKHDFWriter
-    mesh = cup()
+    mesh = cup(48, 24, 3)
     rng = np.random.default_rng(1)
-    writer = VTKHDFWriter({path!r}, mesh)
+    writer = VTKHDFWriter({path!r}, mesh, sidecar=False)
     limit = 1_500_000
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
     try:
@@ -257,7 +257,7 @@ def test_a_full_disk_is_a_clear_error_and_keeps_the_steps(tmp_path):
     assert "resume" in message
     with VTKHDFWriter.resume(path) as writer:
         assert len(writer) == int(count) > 10
-        nodes = len(cup().points)
+        nodes = len(cup(48, 24, 3).points)
         writer.append(1e6, {"V": np.zeros(nodes)})
     with read_steps(path) as steps:
         assert np.isfinite(steps.frame(-2)).all()
