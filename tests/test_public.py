@@ -11,9 +11,7 @@ SOURCE = Path(cardiotwin.__file__).read_text(encoding="utf-8")
 
 
 def test_every_public_name_resolves():
-    announced = {
-        name: home for home, name in re.findall(r"from (\S+) import (\w+) as \2", SOURCE)
-    }
+    announced = {name: home for home, name in re.findall(r"from (\S+) import (\w+) as \2", SOURCE)}
     announced.pop("__version__")
     assert announced == cardiotwin._HOMES
     for name in announced:

@@ -63,7 +63,7 @@ def _figures(attempt, experiment, folder, twin, times, recorder, found) -> None:
     attempt(
         "activation",
         "activation map",
-        lambda: activation_map(folder / ACTIVATION, twin.mesh, times["activation"]),
+        lambda: activation_map(folder / ACTIVATION, twin.mesh, times["activation"], cut=True),
     )
     ecg = recorder.ecg
     if ecg is not None:
