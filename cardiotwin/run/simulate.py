@@ -79,6 +79,7 @@ def simulate(
         journal.timings["total"] = time.perf_counter() - began
         found |= {"timings_s": journal.timings, "warnings": journal.warnings}
         write_json(folder / SUMMARY, found)
+    (folder / checkpoint.FILE).unlink(missing_ok=True)
     return found
 
 
@@ -124,7 +125,8 @@ def _execute(experiment, folder, config_text, journal, found, progress, resume) 
         {f"{name}_time_ms": values for name, values in times.items()},
         {"fibre": np.asarray(twin.tissue.fibres.fibre)},
     )
-    (folder / checkpoint.FILE).unlink(missing_ok=True)
+    # the numbers are safe before the pictures begin
+    write_json(folder / SUMMARY, {**found, "timings_s": journal.timings})
     draw(experiment, folder, config_text, twin, times, recorder, found, journal)
 
 
