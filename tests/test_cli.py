@@ -143,13 +143,13 @@ def test_looking_runs_nothing(work, capsys):
     [
         (["simulat"], "did you mean 'simulate'"),
         (["simulate", "mesh.edge_lenght=1"], "did you mean 'mesh.edge_length'"),
-        (["simulate", "mesh.edge_length=long"], "expected a number"),
+        (["simulate", "mesh.edge_length=long"], "which is not a quantity"),
         (["simulate", "mesh=slob"], "did you mean 'slab'"),
         (["simulate", "+thing={_target_: os.system, command: 'true'}"], "cannot be built"),
         (["simulate", "--resume"], "output.folder=FOLDER"),
         (["simulate", "--config-dir", "absent"], "no such folder"),
         (["simulate", "--cfg", "job", "mesh.edge_lenght=1"], "did you mean"),
-        (["simulate", "-m", "mesh.edge_length=1,long"], "expected a number"),
+        (["simulate", "-m", "mesh.edge_length=1,long"], "which is not a quantity"),
     ],
 )
 def test_bad_input_ends_with_one_message(work, capsys, words, message):

@@ -452,7 +452,7 @@ def test_sweep_gives_every_job_its_own_folder(tree):
 
 def test_sweep_is_checked_before_its_first_job(tree):
     jobs = []
-    with pytest.raises(ValueError, match=r"mesh.edge_length: expected a number"):
+    with pytest.raises(ValueError, match=r"mesh.edge_length: got .large., which is not a quantity"):
         launch_sweep(jobs.append, ["mesh.edge_length=1,large"])
     assert not jobs
 

@@ -16,9 +16,9 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float, Int
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
-# Cost of one more slice, in entries a node: measured on a regular slab (one slice wins) and on
-# the ventricles of a 2 mm heart (many slices win).
-SLICE_COST = 0.3
+# Cost of one more slice, in entries a node. Measured on a heart of 103,494 nodes: a parabolic step
+# took 9.0 ms in five slices, 5.9 in two; on a regular slab one slice wins.
+SLICE_COST = 3.0
 
 # Corner pairs of the six edges of a tetrahedron.
 TETRAHEDRON_EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
