@@ -1,0 +1,377 @@
+"""How fast is the time loop? The N-version slab, ours and TorchCor in turn on the same cores.
+
+    python -m benchmarks.slab --torchcor-python /path/to/venv/bin/python
+
+The slab of Niederer et al. 2011 (https://doi.org/10.1098/rsta.2011.0139): 20 x 7 x 3 mm, fibres
+along x, ten Tusscher-Panfilov 2006 epicardial cells, stimulated in a corner of 1.5 mm. Every run is
+a process of its own. Its first millisecond warms up and is not counted; the clock runs from 1 ms to
+`--t1`, over the time loop alone. The first run of each solver goes on to `--until`, uncounted, so
+that the wave reaches all nine points.
+"""
+
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from benchmarks.peers.torchcor_slab import peak_memory_mib
+
+ROOT = Path(__file__).parent.parent
+PEER = Path(__file__).parent / "peers" / "torchcor_slab.py"
+SIZE = (20.0, 7.0, 3.0)  # mm
+CORNER = 1.5  # mm
+CONDUCTIVITY = (0.17, 0.019, 0.62, 0.24)  # intra along, across, extra along, across; S/m
+CHI = 140.0  # 1/mm
+C_M = 0.01  # uF/mm2
+CURRENT = 50.0  # uA/mm3
+DURATION = 2.0  # ms
+THRESHOLD = 0.0  # mV
+WARM_UP = 1  # ms
+BUSY = 0.3  # load average, beyond which a wall-clock time says little about the program
+POINTS = {
+    "P1": (0, 0, 0), "P2": (0, 1, 0), "P3": (1, 0, 0), "P4": (1, 1, 0), "P5": (0, 0, 1),
+    "P6": (0, 1, 1), "P7": (1, 0, 1), "P8": (1, 1, 1), "P9": (0.5, 0.5, 0.5),
+}  # in units of the sides  # fmt: skip
+OURS, THEIRS = "cardiotwin", "torchcor"
+
+
+def main() -> None:
+    args = _arguments()
+    if args.alone:
+        job_file, result_file = map(Path, args.alone)
+        result_file.write_text(json.dumps(run_ours(json.loads(job_file.read_text()))))
+        return
+    peer = _peer_version(args.torchcor_python)
+    entry = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "load": [_load()]}
+    with tempfile.TemporaryDirectory() as folder:
+        job = _job(args, Path(folder), peer)
+        runs: dict[str, list[dict]] = {OURS: [], THEIRS: []} if peer else {OURS: []}
+        for repeat in range(args.repeats):
+            for solver, done in runs.items():
+                until = max(args.t1, args.until) if repeat == 0 else args.t1
+                done.append(_measure(solver, job | {"until": until}, Path(folder), args))
+                _progress(solver, repeat, done[-1])
+    entry["load"].append(_load())
+    entry["settings"] = {
+        k: job[k] for k in ("dx", "dt", "t1", "precision", "scheme", "x64", "threads", "pattern")
+    }
+    entry["solvers"] = {solver: _summary(done) for solver, done in runs.items()}
+    if peer:
+        entry["ratio"] = {
+            key: entry["solvers"][OURS][key] / entry["solvers"][THEIRS][key]
+            for key in ("node_steps_per_s", "node_steps_per_cpu_s")
+        }
+    path = _store(entry, args.output)
+    _print_table(entry)
+    print(f"\nwritten: {path}")
+
+
+def run_ours(job: dict) -> dict:
+    """One run of ours in this process, which must not have imported JAX yet."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, job["cpus"])
+    import jax
+
+    jax.config.update("jax_enable_x64", job["x64"])
+    import cardiotwin as ct
+
+    mesh = ct.slab(SIZE, job["dx"], pattern=job["pattern"])
+    scheme = (
+        ct.Godunov(ct.ExplicitDiffusion(substeps=None)) if job["scheme"] == "explicit" else None
+    )
+    stimulus = ct.BoxStimulus(
+        (0.0, 0.0, 0.0), (CORNER,) * 3, amplitude=job["stimulus"]["amplitude"], duration=DURATION
+    )
+    tissue = ct.Tissue.by_region(
+        mesh,
+        ct.fibres_from_mesh(mesh),
+        ct.Conductivity(
+            intra_fibre=CONDUCTIVITY[0],
+            intra_sheet=CONDUCTIVITY[1],
+            extra_fibre=CONDUCTIVITY[2],
+            extra_sheet=CONDUCTIVITY[3],
+        ),
+        chi=CHI,
+        c_m=C_M,
+    )
+    clocks = []
+    solution = ct.solve(
+        ct.Monodomain(mesh, tissue, _cell(), stimulus),
+        job["until"],
+        dt=job["dt"],
+        scheme=scheme,
+        observe={"activation": ct.ActivationTime(threshold=THRESHOLD)},
+        precision=job["precision"],
+        on_frame=lambda frame: clocks.append(
+            (round(frame.t), time.perf_counter(), time.process_time())
+        ),
+    )
+    stats = solution.stats
+    times = [float(solution.observed["activation"][node]) for node in job["probes"]]
+    return {
+        "clocks": clocks[1:],
+        "activation_ms": [t if t < job["until"] else None for t in times],
+        "iterations": stats.get("chebyshev_iterations"),
+        "nodes": stats["nodes"],
+        "setup_s": stats["setup_s"],
+        "began": clocks[0][1],
+        "compile_s": stats["compile_s"],
+        "peak_mib": peak_memory_mib(),
+        "versions": {"cardiotwin": ct.__version__} | {n: version(n) for n in ("jax", "jaxlib")},
+    }
+
+
+def _cell():
+    from cardiotwin.ionic.ten_tusscher_2006 import NIEDERER_STATE, TenTusscherPanfilov2006
+
+    return TenTusscherPanfilov2006.epi(start=NIEDERER_STATE)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.slab", description=__doc__)
+    parser.add_argument("--torchcor-python", help="Python of an environment that holds torchcor")
+    parser.add_argument("--precision", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--dx", type=float, default=0.2, help="edge of the cubes, mm")
+    parser.add_argument("--dt", type=float, default=0.05, help="time step, ms")
+    parser.add_argument("--t1", type=int, default=40, help="end of the timed part, ms")
+    parser.add_argument("--until", type=int, default=60, help="end of the first runs, ms")
+    parser.add_argument("--scheme", choices=("implicit", "explicit"), default="implicit")
+    parser.add_argument("--pattern", choices=("kuhn", "alternating", "bcc"), default="kuhn")
+    parser.add_argument(
+        "--x64",
+        choices=("on", "off"),
+        default="on",
+        help="JAX's 64-bit types, on in the command line; keeps slow concentrations in float64",
+    )
+    parser.add_argument("--threads", type=int, default=len(_cpus()))
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--alone", nargs=2, metavar=("JOB", "RESULT"), help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if not 1 <= args.threads <= len(_cpus()):
+        parser.error(f"--threads is {args.threads}; this process may use {len(_cpus())} cores")
+    if args.threads < len(_cpus()) and not hasattr(os, "sched_setaffinity"):
+        parser.error("--threads: this system cannot bind a process to fewer cores than it has")
+    if args.t1 <= WARM_UP or args.repeats < 1:
+        parser.error(f"--t1 must be above {WARM_UP} ms and --repeats at least 1")
+    if args.precision == "float64" and args.x64 == "off":
+        parser.error("--precision float64 needs --x64 on")
+    return args
+
+
+def _job(args: argparse.Namespace, folder: Path, peer: str | None) -> dict:
+    """What both solvers are told; writes the mesh and the stimulated nodes for the peer."""
+    import numpy as np
+
+    import cardiotwin as ct
+    from cardiotwin.anatomy.carp import write_vtx
+
+    mesh = ct.slab(SIZE, args.dx, pattern=args.pattern)
+    nearest = [
+        int(np.linalg.norm(mesh.points - np.multiply(place, SIZE), axis=1).argmin())
+        for place in POINTS.values()
+    ]
+    if peer:
+        # TorchCor normalises all columns of .lon together, so it is given the fibre alone
+        bare = ct.Mesh(mesh.points, mesh.cells, cell_data={"fibre": mesh.cell_data["fibre"]})
+        (folder / "slab").mkdir()
+        ct.write_mesh(folder / "slab" / "slab.pts", bare)
+        write_vtx(folder / "corner.vtx", np.flatnonzero((mesh.points <= CORNER + 1e-9).all(axis=1)))
+    v0, state = _cell().initial()
+    return {
+        **{k: getattr(args, k) for k in ("precision", "dx", "dt", "t1", "scheme", "pattern")},
+        "x64": args.x64 == "on",
+        "threads": args.threads,
+        "cpus": _cpus()[: args.threads],
+        "mesh": str(folder / "slab"),
+        "conductivity": CONDUCTIVITY,
+        "stimulus": {
+            "nodes": str(folder / "corner.vtx"),
+            "amplitude": CURRENT / (CHI * C_M),  # mV/ms
+            "duration": DURATION,
+        },
+        "initial": {"V": v0, **state._asdict()},
+        "probes": nearest,
+        "threshold": THRESHOLD,
+        "peer_version": peer,
+    }
+
+
+def _measure(solver: str, job: dict, folder: Path, args: argparse.Namespace) -> dict:
+    """One run in a fresh process."""
+    job_file, result_file = folder / "job.json", folder / "result.json"
+    job_file.write_text(json.dumps(job))
+    ours = [sys.executable, "-m", "benchmarks.slab", "--alone"]
+    command = ours if solver == OURS else [args.torchcor_python, str(PEER)]
+    # one number of threads for every library that reads one from the environment
+    threads = {k: str(job["threads"]) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
+    environment = os.environ | threads | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
+    finished = subprocess.run(
+        [*command, str(job_file), str(result_file)],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if finished.returncode:
+        raise SystemExit(f"{solver} failed:\n{finished.stdout[-2000:]}{finished.stderr[-4000:]}")
+    result = json.loads(result_file.read_text())
+    clocks = {ms: (wall, cpu) for ms, wall, cpu in result.pop("clocks")}
+    first, last = clocks[WARM_UP], clocks[job["t1"]]
+    work = result["nodes"] * (job["t1"] - WARM_UP) / job["dt"]
+    wall, cpu = last[0] - first[0], last[1] - first[1]
+    return result | {
+        "wall_s": wall,
+        "cpu_s": cpu,
+        "first_ms_s": first[0] - result.pop("began"),
+        "node_steps_per_s": work / wall,
+        # what as many undisturbed cores would give if the program kept them all busy
+        "node_steps_per_cpu_s": work * job["threads"] / cpu,
+    }
+
+
+def _summary(runs: list[dict]) -> dict:
+    """Medians over the runs; points and peak memory from the first, which is the longest."""
+    timed = (
+        "wall_s", "cpu_s", "first_ms_s", "setup_s", "compile_s", "node_steps_per_s",
+        "node_steps_per_cpu_s",
+    )  # fmt: skip
+    medians = {
+        key: statistics.median(run[key] for run in runs) if runs[0][key] is not None else None
+        for key in timed
+    }
+    points = dict(zip(POINTS, runs[0]["activation_ms"], strict=True))
+    kept = {key: runs[0][key] for key in ("nodes", "iterations", "versions", "peak_mib")}
+    return (
+        kept | medians | {"activation_ms": points, "runs": [{k: r[k] for k in timed} for r in runs]}
+    )
+
+
+def _peer_version(python: str | None) -> str | None:
+    """TorchCor's version in another environment; None, and a word about it, where there is none."""
+    hint = "Ours runs alone. How to make TorchCor's environment: benchmarks/README.md."
+    if python is None:
+        print(f"no --torchcor-python given. {hint}")
+        return None
+    ask = "from importlib.metadata import version; import torchcor; print(version('torchcor'))"
+    try:
+        answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
+    except OSError as error:
+        print(f"TorchCor cannot be run: {error}. {hint}")
+        return None
+    if answer.returncode:
+        reason = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+        print(f"TorchCor is missing from {python}: {reason}. {hint}")
+        return None
+    return answer.stdout.split()[-1]
+
+
+def _cpus() -> list[int]:
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def _load() -> float | None:
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def _processor() -> str:
+    """The processor as its maker names it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if found:
+            return found[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Short hash of the commit, with "-dirty" where the package differs from it."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(
+            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", "cardiotwin")
+    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
+
+
+def _store(entry: dict, folder: Path) -> Path:
+    """Add the entry to the file of this machine and commit, in place of one with its settings."""
+    machine = {"processor": _processor(), "cores": len(_cpus()), "system": platform.system()}
+    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['processor']}-{machine['cores']}-cores".lower())
+    commit = _commit()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{slug.strip('-')}-{commit}.json"
+    kept = json.loads(path.read_text())["entries"] if path.exists() else []
+    kept = [old for old in kept if old["settings"] != entry["settings"]]
+    machine["python"] = platform.python_version()
+    content = {"machine": machine, "commit": commit, "entries": [*kept, entry]}
+    partial = path.with_suffix(".tmp")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
+    return path
+
+
+def _progress(solver: str, repeat: int, run: dict) -> None:
+    rate = run["node_steps_per_s"] / 1e6
+    print(
+        f"run {repeat + 1} {solver}: {run['wall_s']:.2f} s, {rate:.2f} M node-steps/s", flush=True
+    )
+
+
+def _print_table(entry: dict) -> None:
+    chosen, solvers = entry["settings"], entry["solvers"]
+    nodes = solvers[OURS]["nodes"]
+    print(
+        f"\nN-version slab, {chosen['dx']:g} mm ({nodes} nodes, {chosen['pattern']}), dt "
+        f"{chosen['dt']:g} ms, {chosen['scheme']}, {chosen['precision']}, {chosen['threads']} "
+        f"threads; {WARM_UP} to {chosen['t1']} ms timed; load {entry['load'][0]} to "
+        f"{entry['load'][1]}"
+    )
+    rows = {
+        "million node-steps/s": ("node_steps_per_s", 1e-6, ".2f"),
+        "the same by CPU time": ("node_steps_per_cpu_s", 1e-6, ".2f"),
+        "loop, s": ("wall_s", 1, ".2f"),
+        "loop, CPU s": ("cpu_s", 1, ".2f"),
+        "set-up, s": ("setup_s", 1, ".2f"),
+        "compilation, s": ("compile_s", 1, ".2f"),
+        "first ms, s": ("first_ms_s", 1, ".2f"),
+        "iterations a step": ("iterations", 1, ".1f"),
+        "peak memory, MiB": ("peak_mib", 1, ".0f"),
+    }
+    print(f"{'':24}" + "".join(f"{name:>12}" for name in solvers))
+    for label, (key, factor, form) in rows.items():
+        print(f"{label:24}" + "".join(_cell_text(s[key], factor, form) for s in solvers.values()))
+    for point in POINTS:
+        texts = (_cell_text(s["activation_ms"][point], 1, ".2f") for s in solvers.values())
+        print(f"{point + ', ms':24}" + "".join(texts))
+    if "ratio" in entry:
+        ratio = entry["ratio"]
+        print(
+            f"ours over TorchCor: {ratio['node_steps_per_s']:.2f} by the clock, "
+            f"{ratio['node_steps_per_cpu_s']:.2f} by CPU time"
+        )
+    if max(x or 0.0 for x in entry["load"][:1]) > BUSY:
+        print("The machine was busy with other work: by the clock these figures say little.")
+
+
+def _cell_text(value: float | None, factor: float, form: str) -> str:
+    return f"{'-' if value is None else format(value * factor, form):>12}"
+
+
+if __name__ == "__main__":
+    main()
