@@ -247,7 +247,6 @@ def reorder(pulses: tuple[Pulses, ...], order: np.ndarray, dtype) -> tuple[Pulse
     """Pulses in another node order and in the precision of the solve."""
 
     def convert(leaf):
-        leaf = np.asarray(leaf)
         return jnp.asarray(leaf[order] if leaf.ndim else leaf, dtype)
 
     return jax.tree.map(convert, pulses)
