@@ -13,7 +13,7 @@ from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.ionic.stepping import rush_larsen
 from cardiotwin.numerics.chebyshev import ChebyshevSolver, chebyshev_solver
 from cardiotwin.numerics.rows import DifferenceOperator, difference_operator
-from cardiotwin.tissue.stimulus import Pulses, reorder, total
+from cardiotwin.tissue.stimulus import Pulses, total
 
 from .problem import System
 
@@ -188,7 +188,7 @@ class AbstractScheme(eqx.Module):
         return Prepared(
             diffuse=self.diffusion.setup(system, dt, dtype),
             cell=system.cell.astype(dtype),
-            pulses=reorder(system.pulses, np.arange(system.nodes), dtype),
+            pulses=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), system.pulses),
             dt=jnp.asarray(dt, dtype),
         )
 
