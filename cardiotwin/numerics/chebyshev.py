@@ -113,12 +113,38 @@ def chebyshev_solver(
     )
 
 
+def spectrum(
+    pattern: RowPattern,
+    off_diagonal: Float[np.ndarray, " edges"],
+    diagonal: Float[np.ndarray, " nodes"],
+    *,
+    lowest: bool = True,
+) -> tuple[float, float]:
+    """Lower and upper bound of the eigenvalues of a symmetric matrix on the nodes.
+
+    Lanczos iteration, widened by `SPECTRUM_MARGIN`. Without `lowest` the lower bound is 0.
+    """
+    first, second = pattern.edges.T
+    upper = sp.coo_matrix((off_diagonal, (first, second)), shape=(pattern.nodes,) * 2)
+    matrix = (upper + upper.T + sp.diags(diagonal)).tocsr()
+    if pattern.nodes < 20:
+        values = np.linalg.eigvalsh(matrix.toarray())
+        low, high = float(values[0]), float(values[-1])
+    else:
+        start = np.random.default_rng(0).standard_normal(pattern.nodes)
+        options = {"k": 1, "return_eigenvectors": False, "tol": 1e-2, "v0": start}
+        high = float(eigsh(matrix, which="LA", **options)[0])
+        low = float(eigsh(matrix, which="SA", **options)[0]) if lowest else 0.0
+    return (1 - SPECTRUM_MARGIN) * low, (1 + SPECTRUM_MARGIN) * high
+
+
 def _spectrum(pattern, mass, off_diagonal):
     """Bounds of the Jacobi-scaled matrix, and its diagonal."""
     first, second = pattern.edges.T
-    upper = sp.coo_matrix((off_diagonal, (first, second)), shape=(pattern.nodes,) * 2)
-    off = (upper + upper.T).tocsr()
-    diagonal = mass - np.asarray(off.sum(axis=1)).ravel()
+    diagonal = mass - (
+        np.bincount(first, off_diagonal, pattern.nodes)
+        + np.bincount(second, off_diagonal, pattern.nodes)
+    )
     if not np.all(diagonal > 0):
         worst = int(np.argmin(diagonal))
         raise ValueError(
@@ -126,22 +152,16 @@ def _spectrum(pattern, mass, off_diagonal):
             f"that are not positive (node {pattern.order[worst]}: {diagonal[worst]:.3g}). Check "
             "the element volumes and that every conductivity is positive definite."
         )
-    scale = sp.diags(1.0 / np.sqrt(diagonal))
-    matrix = (scale @ (off + sp.diags(diagonal)) @ scale).tocsr()
-    start = np.random.default_rng(0).standard_normal(pattern.nodes)
-    options = {"k": 1, "return_eigenvectors": False, "tol": 1e-2, "v0": start}
-    if pattern.nodes < 20:
-        values = np.linalg.eigvalsh(matrix.toarray())
-        low, high = values[0], values[-1]
-    else:
-        high = float(eigsh(matrix, which="LA", **options)[0])
-        low = float(eigsh(matrix, which="SA", **options)[0])
+    root = np.sqrt(diagonal)
+    low, high = spectrum(
+        pattern, off_diagonal / (root[first] * root[second]), np.ones(pattern.nodes)
+    )
     if low <= 0:
         raise ValueError(
             f"The matrix of the parabolic step is not positive definite (smallest scaled "
             f"eigenvalue {low:.3g}). Check that every conductivity is positive definite."
         )
-    return (1 - SPECTRUM_MARGIN) * low, (1 + SPECTRUM_MARGIN) * high, diagonal
+    return low, high, diagonal
 
 
 def _iterations(low, high, tolerance):

@@ -1,7 +1,7 @@
 """Operator splitting: how one time step joins diffusion and reaction."""
 
 from abc import abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.ionic.stepping import rush_larsen
-from cardiotwin.numerics.chebyshev import ChebyshevSolver, chebyshev_solver
+from cardiotwin.numerics.chebyshev import ChebyshevSolver, chebyshev_solver, spectrum
 from cardiotwin.numerics.rows import DifferenceOperator, difference_operator
 from cardiotwin.tissue.stimulus import Pulses, total
 
@@ -68,12 +68,13 @@ class ImplicitDiffusion(AbstractDiffusion):
         consistent_mass: share of the consistent mass matrix. Lumped mass (0) slows waves on a
             coarse mesh, consistent mass (1) speeds them; two thirds is within 1 % along the
             fibres up to 0.2 mm.
-        tolerance: error of each solve relative to the change of voltage in the step.
+        tolerance: error of each solve relative to the change of voltage in the step. At 3e-3
+            activation times on the N-version slab are within 0.02 ms (0.06 %) of those at 1e-6.
     """
 
     theta: float = 0.5
     consistent_mass: float = 2.0 / 3.0
-    tolerance: float = 1e-3
+    tolerance: float = 3e-3
 
     def __check_init__(self):
         if not 0.5 <= self.theta <= 1:
@@ -101,19 +102,30 @@ class ImplicitDiffusion(AbstractDiffusion):
 
 
 class ExplicitStep(eqx.Module):
-    """v + (dt/n) M^-1 L v, n times over."""
+    """Runge-Kutta-Legendre stages; a single one is v + dt M^-1 L v."""
 
-    rate: DifferenceOperator
+    rate: DifferenceOperator  # dt L
     inverse_mass: Float[Array, " nodes"]
-    substeps: int = eqx.field(static=True)
+    momentum: Float[Array, " stages"]  # (j - 1) / j
+    gain: Float[Array, " stages"]  # (2 j - 1) / j * 2 / (s^2 + s)
+
+    @property
+    def stages(self) -> int:
+        """Number of stages, one multiplication each."""
+        return self.gain.shape[0]
 
     def __call__(self, v: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
         """Advance the voltage by one parabolic step."""
 
-        def substep(_, v):
-            return v + self.inverse_mass * self.rate(v)
+        def stage(j, carry):
+            y, before = carry
+            # the reference's mu y + nu before, written with a difference: rest stays exactly so
+            change = self.gain[j] * self.inverse_mass * self.rate(y)
+            return y + self.momentum[j] * (y - before) + change, y
 
-        return jax.lax.fori_loop(0, self.substeps, substep, v)
+        if self.stages == 1:
+            return v + self.inverse_mass * self.rate(v)
+        return jax.lax.fori_loop(0, self.stages, stage, (v, v))[0]
 
     def residual(self, v: Float[Array, " nodes"]) -> Float[Array, ""]:
         """Zero: an explicit step solves nothing."""
@@ -121,47 +133,69 @@ class ExplicitStep(eqx.Module):
 
 
 class ExplicitDiffusion(AbstractDiffusion):
-    """Forward Euler with lumped mass.
+    """Explicit diffusion with lumped mass: forward Euler, stabilised by further stages.
+
+    s stages of the Runge-Kutta-Legendre method of first order are stable up to (s^2 + s)/2 times
+    the largest step of forward Euler (`largest_explicit_step`), at the cost of s of its steps.
+    Source: Meyer, Balsara, Aslam 2014, https://doi.org/10.1016/j.jcp.2013.08.021, section 2.
 
     Args:
-        substeps: sub-steps a time step; None takes as few as stability allows.
+        stages: of one time step, 1 for forward Euler; None takes as few as stability allows.
     """
 
-    substeps: int | None = 1
+    stages: int | None = None
+
+    def __check_init__(self):
+        if self.stages is not None and self.stages < 1:
+            raise ValueError(
+                f"ExplicitDiffusion: stages is {self.stages}; give 1 or more, or leave it out for "
+                "as few as stability allows."
+            )
 
     def setup(self, system: System, dt: float, dtype: Any) -> ExplicitStep:
-        """Check that the sub-steps are stable on this mesh."""
+        """Choose the stages, or check that those asked for are stable on this mesh."""
         limit = largest_explicit_step(system)
-        needed = int(np.ceil(dt / limit))
-        substeps = needed if self.substeps is None else self.substeps
-        if substeps < needed:
+        # the smallest s with (s^2 + s) / 2 >= dt / limit
+        needed = max(1, int(np.ceil(np.sqrt(2.0 * dt / limit + 0.25) - 0.5)))
+        s = needed if self.stages is None else self.stages
+        if s < needed:
             raise ValueError(
-                f"Explicit diffusion with {substeps} sub-step(s) is unstable at dt = {dt} ms: the "
-                f"largest dt on this mesh is {substeps * limit:.4g} ms. Shorten dt, give "
-                f"substeps={needed}, or use the implicit step."
+                f"Explicit diffusion with {s} stage(s) is unstable at dt = {dt} ms: the largest dt "
+                f"on this mesh is {(s * s + s) / 2 * limit:.4g} ms. Shorten dt, give "
+                f"stages={needed}, or use the implicit step."
             )
-        rate = dt / substeps * np.asarray(system.diffusion_edges)
+        j = np.arange(1, s + 1)
         return ExplicitStep(
-            rate=difference_operator(system.pattern, jnp.asarray(rate, dtype)),
+            rate=difference_operator(
+                system.pattern, jnp.asarray(dt * np.asarray(system.diffusion_edges), dtype)
+            ),
             inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
-            substeps=substeps,
+            momentum=jnp.asarray((j - 1) / j, dtype),
+            gain=jnp.asarray((2 * j - 1) / j * 2 / (s * s + s), dtype),
         )
 
 
 def largest_explicit_step(system: System) -> float:
-    """Largest stable step of explicit diffusion with lumped mass, in ms.
+    """Largest stable step of forward Euler with lumped mass, in ms.
 
-    2 over the largest eigenvalue of M^-1 K, bounded from above by Gershgorin's circles.
+    2 over the largest eigenvalue of M^-1 K, found by Lanczos iteration and widened by a margin.
     """
-    absolute = np.abs(np.asarray(system.diffusion_edges))
+    weights = np.asarray(system.diffusion_edges, float)
     first, second = system.pattern.edges.T
-    diagonal = np.bincount(first, np.asarray(system.diffusion_edges), system.nodes) + np.bincount(
-        second, np.asarray(system.diffusion_edges), system.nodes
+    diagonal = np.bincount(first, weights, system.nodes) + np.bincount(
+        second, weights, system.nodes
     )
-    radius = np.bincount(first, absolute, system.nodes) + np.bincount(
-        second, absolute, system.nodes
+    if not diagonal.any():
+        return float("inf")
+    # scaled by the mass from both sides: symmetric, with the eigenvalues of M^-1 K
+    root = np.sqrt(system.mass)
+    _, high = spectrum(
+        system.pattern,
+        -weights / (root[first] * root[second]),
+        diagonal / system.mass,
+        lowest=False,
     )
-    return float(2.0 / np.max((diagonal + radius) / system.mass))
+    return 2.0 / high
 
 
 class Prepared(eqx.Module):
@@ -182,6 +216,8 @@ class AbstractScheme(eqx.Module):
     """Advances the state from frame to frame: `start`, then steps, the last by `finish`."""
 
     diffusion: eqx.AbstractVar[AbstractDiffusion]
+    peels_last: ClassVar[bool] = True
+    """Whether the last step of a frame differs from the others (`finish` is not `step`)."""
 
     def setup(self, system: System, dt: float, dtype: Any) -> Prepared:
         """Assemble and factor what the loop reads; everything that needs the host."""
@@ -209,6 +245,7 @@ class Godunov(AbstractScheme):
     """Diffusion, then reaction: first order in dt (Godunov splitting)."""
 
     diffusion: AbstractDiffusion = ImplicitDiffusion()
+    peels_last: ClassVar[bool] = False
 
     def start(self, prepared, state, t):
         """Enter a frame."""

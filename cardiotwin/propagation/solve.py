@@ -158,10 +158,18 @@ def _advance(constant, state: State, carries: dict[str, Any]):
         return new, carries
 
     state = scheme.start(loop.prepared, state, first.astype(dt.dtype) * dt)
+    trips = steps - scheme.peels_last
+    # two steps a trip: XLA then writes every other state in place of one no longer needed, and
+    # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step)
     state, carries = jax.lax.fori_loop(
-        0, steps - 1, lambda i, c: fold(scheme.step, i, *c), (state, carries)
+        0,
+        trips,
+        lambda i, c: fold(scheme.step, i, *c),
+        (state, carries),
+        unroll=1 if trips % 2 else 2,
     )
-    state, carries = fold(scheme.finish, steps - 1, state, carries)
+    if scheme.peels_last:
+        state, carries = fold(scheme.finish, steps - 1, state, carries)
     return state, carries, *_look(loop, state, carries, first + steps)
 
 
@@ -396,4 +404,7 @@ def _stats(system: System, prepared: Prepared, steps: int, setup: float) -> dict
     if solver is not None:
         stats["chebyshev_iterations"] = solver.iterations
         stats["chebyshev_contraction"] = solver.contraction
+    stages = getattr(prepared.diffuse, "stages", None)
+    if stages is not None:
+        stats["explicit_stages"] = stages
     return stats
