@@ -288,7 +288,7 @@ class SinusRhythm(eqx.Module):
 
     Args:
         sites: root nodes; those of Durrer et al. 1970 when left out.
-        radius: endocardial nodes this near to a site are stimulated.
+        radius: nodes of the inner half of the wall this near to a site are stimulated.
         delay: added to every onset, so that the beat starts after a stretch of rest.
         amplitude: of the stimulus.
         duration: of the stimulus.

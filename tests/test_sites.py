@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+from scipy.spatial import KDTree
 
 from cardiotwin.anatomy.coordinates import heart_axes
 from cardiotwin.anatomy.idealised import biventricle, slab
 from cardiotwin.ionic import BuenoOrovio, MitchellSchaeffer, TenTusscherPanfilov2006
+from cardiotwin.run.summary import lost_stimuli
 from cardiotwin.tissue.sites import (
     DURRER_SITES,
     EndocardialSite,
@@ -128,7 +130,12 @@ def test_sinus_rhythm(heart, axes):
     stimulus = sinus_rhythm(heart.mesh, heart.fields, radius=5.0, delay=20.0)
     (pulses,) = stimulus.pulses(heart.mesh.points)
     on = pulses.amplitude > 0
-    assert set(np.flatnonzero(on)) <= set(nodes_of(heart.mesh, "endo_lv", "endo_rv"))
+    # no deeper than the middle of the wall
+    points = heart.mesh.points
+    inner = KDTree(points[nodes_of(heart.mesh, "endo_lv", "endo_rv")]).query(points)[0]
+    outer = KDTree(points[nodes_of(heart.mesh, "epi")]).query(points)[0]
+    assert np.all(inner[on] < outer[on])
+    assert inner[on].max() > 1.5  # but deeper than the surface
     for site in DURRER_SITES:
         node = site.locate(heart.mesh, heart.fields, axes)
         assert pulses.onset[node] == 20.0 + site.onset
@@ -309,3 +316,16 @@ def test_layers_of_velocity(heart):
 def test_myocardium_that_makes_no_sense(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_stimulus_that_did_not_capture_is_reported(heart):
+    twin = Twin.assemble(heart.mesh)
+    (pulses,) = twin.stimulus.pulses(heart.mesh.points)
+    on = pulses.amplitude > 0
+    activation = np.where(on, pulses.onset + 1.0, 40.0)
+    assert lost_stimuli(twin, activation, 100.0) == []
+    late = DURRER_SITES[-1].onset
+    activation = np.where(on & (pulses.onset == late), np.nan, activation)
+    (message,) = lost_stimuli(twin, activation, 100.0)
+    assert f"{int((on & (pulses.onset == late)).sum())} nodes, {late:g} ms) did not" in message
+    assert lost_stimuli(twin, activation, late + 5.0) == []  # too early to tell

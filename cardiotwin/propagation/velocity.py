@@ -342,12 +342,43 @@ def tune(
     Raises:
         ValueError: a target is not positive, too slow for the mesh, or the mesh too small.
     """
+    principal, found = tuned_diffusivities(
+        mesh,
+        targets,
+        cell,
+        dt=dt,
+        scheme=scheme,
+        precision=precision,
+        curve=curve,
+        tolerance=tolerance,
+        rounds=rounds,
+    )
+    return with_diffusivities(tissue, targets, principal, found)
+
+
+def tuned_diffusivities(
+    mesh: Mesh,
+    targets: Mapping[str, tuple[np.ndarray, VelocityTarget]],
+    cell: AbstractIonicModel,
+    *,
+    dt: float,
+    scheme: AbstractScheme | None = None,
+    precision: str = "float32",
+    curve: VelocityCurve | None = None,
+    tolerance: float = 0.03,
+    rounds: int = 8,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Search the diffusivities for `tune`, which explains the arguments and errors.
+
+    Returns:
+        Diffusivities (mm2/ms) and the velocities (m/s) measured with them, both [targets, 3].
+    """
     _check_targets(targets)
     edge = mean_edge_length(mesh)
+    strip = cut_strip(mesh, edge)
     if curve is None:
         curve = velocity_curve(cell, dt=dt, scheme=scheme, precision=precision)
     wanted = np.array([list(target) for _, target in targets.values()])
-    strip = cut_strip(mesh, edge)
 
     def measure(principal: np.ndarray) -> np.ndarray:
         return strip_velocity(
@@ -356,8 +387,7 @@ def tune(
 
     principal = np.array([[curve.diffusivity(v, edge) for v in row] for row in wanted])
     slope = np.clip(curve.slope(principal, edge), *SLOPES)
-    principal, found = _search(measure, principal, slope, wanted, tolerance, rounds)
-    return _apply(tissue, targets, principal, found)
+    return _search(measure, principal, slope, wanted, tolerance, rounds)
 
 
 def _search(
@@ -407,7 +437,13 @@ def _check_targets(targets) -> None:
                 )
 
 
-def _apply(tissue: Tissue, targets, principal: np.ndarray, found: np.ndarray) -> Tuned:
+def with_diffusivities(
+    tissue: Tissue,
+    targets: Mapping[str, tuple[np.ndarray, VelocityTarget]],
+    principal: np.ndarray,
+    found: np.ndarray,
+) -> Tuned:
+    """Tune a tissue to the diffusivities that `tuned_diffusivities` found for its targets."""
     bare = tissue.principal_diffusivity() / tissue.tuning
     tuning = np.array(tissue.tuning, float)
     table = []

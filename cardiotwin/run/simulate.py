@@ -112,6 +112,8 @@ def _execute(experiment, folder, config_text, journal, found, progress, resume) 
     solution, recorder = _solve(experiment, folder, ready, journal, progress, resume)
     twin = ready.twin
     times = {name: _finite(solution.observed[name]) for name in ("activation", "repolarisation")}
+    for message in summary.lost_stimuli(twin, times["activation"], experiment.solver.t1):
+        journal.warn(message)
     found |= {
         "solver": summary.solver_of(solution),
         "mesh": summary.describe_mesh(twin),

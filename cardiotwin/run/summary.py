@@ -10,6 +10,8 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from cardiotwin._version import __version__
 from cardiotwin.ecg.features import measurements
@@ -21,6 +23,9 @@ from .experiment import Experiment
 from .recorder import Recorder
 
 PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "h5py", "meshio", "pyvista", "hydra-core")
+
+# A patch that has not fired so long after its pulse was not captured by it.
+CAPTURE_PATIENCE = 10.0  # ms
 
 
 def environment() -> dict[str, Any]:
@@ -72,6 +77,37 @@ def activation_of(twin: Twin, activation: np.ndarray, repolarisation: np.ndarray
             activation[nodes], repolarisation[nodes]
         )
     return result
+
+
+def lost_stimuli(twin: Twin, activation: np.ndarray, t1: float) -> list[str]:
+    """Say which stimulated patches of tissue did not fire in time: a stimulus that was too weak.
+
+    Args:
+        twin: its stimulus, pulse by pulse.
+        activation: [nodes] ms, NaN where the tissue stayed at rest.
+        t1: end of the run, ms; pulses shortly before it are not judged.
+    """
+    first, second = twin.mesh.unique_edges().T
+    messages = []
+    for pulses in twin.stimulus.pulses(twin.mesh.points):
+        onset = np.where(np.asarray(pulses.amplitude) > 0, np.asarray(pulses.onset), np.nan)
+        joined = onset[first] == onset[second]  # NaN equals nothing
+        graph = coo_matrix(
+            (np.ones(joined.sum(), np.int8), (first[joined], second[joined])), (onset.size,) * 2
+        )
+        _, patch = connected_components(graph, directed=False)
+        # a patch that another wave reached first has fired too
+        patience = float(pulses.duration) + CAPTURE_PATIENCE
+        fired = activation - onset <= patience
+        stimulated = onset + patience <= t1
+        for lost in np.setdiff1d(patch[stimulated], patch[stimulated & fired]):
+            here = patch == lost
+            place = twin.mesh.points[here].mean(axis=0).round(1)
+            messages.append(
+                f"The stimulus at {place} mm ({int(here.sum())} nodes, {onset[here][0]:g} ms) did "
+                "not capture. Raise its amplitude, duration or radius."
+            )
+    return messages
 
 
 def velocities(experiment: Experiment, twin: Twin, activation: np.ndarray) -> dict[str, Any]:

@@ -1,28 +1,26 @@
 """Conduction velocity in a run: the cached curve, tuning, and the warning when it is off."""
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from cardiotwin._version import __version__
 from cardiotwin.propagation.strip import cut_strip
 from cardiotwin.propagation.velocity import (
+    Tuned,
     VelocityCurve,
     mean_edge_length,
     strip_velocity,
+    tuned_diffusivities,
     velocity_curve,
+    with_diffusivities,
 )
-from cardiotwin.propagation.velocity import tune as tune_tissue
 from cardiotwin.results.tables import write_json
-from cardiotwin.session import cache_folder
 from cardiotwin.twin import Twin
 
 from .experiment import Experiment
 from .journal import Journal
+from .memory import remembered
 
 # Relative error of the conduction velocity above which a run warns.
 TOLERATED = 0.05
@@ -71,7 +69,7 @@ def tune(
 def tuned_twin(experiment: Experiment, twin: Twin, journal: Journal) -> tuple[Twin, dict[str, Any]]:
     """Tune a twin, or say how far its untuned velocities are off."""
     with journal.stage("conduction velocity on this mesh", "velocity"):
-        curve = cached_curve(experiment)
+        curve = _curve(experiment)
         edge = mean_edge_length(twin.mesh)
         result = {
             "edge_length_mm": edge,
@@ -88,7 +86,7 @@ def tuned_twin(experiment: Experiment, twin: Twin, journal: Journal) -> tuple[Tw
             result["layers"] = _untuned(twin, curve, edge, journal, cell, how)
         else:
             layers = experiment.tissue.layers(twin.anatomy)
-            tuned = tune_tissue(twin.mesh, twin.tissue, layers, cell, curve=curve, **how)
+            tuned = _tuned(twin, layers, cell, curve, how)
             twin, result["layers"] = twin._replace(tissue=tuned.tissue), tuned.table
             _warn_missed(tuned.table, journal)
     return twin, result
@@ -145,27 +143,28 @@ def _untuned(
     return rows
 
 
-def cached_curve(experiment: Experiment) -> VelocityCurve:
+def _curve(experiment: Experiment) -> VelocityCurve:
     """Velocity curve of the experiment's cell, scheme and time step, kept between runs."""
     cell, solver = experiment.ionic.reference(), experiment.solver
-    key = repr(
-        (
-            __version__,
-            type(cell).__name__,
-            [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(cell)],
-            repr(solver.scheme),
-            solver.dt,
-            solver.precision,
-        )
+    how = {"dt": solver.dt, "scheme": solver.scheme, "precision": solver.precision}
+    kept = remembered(
+        "velocity",
+        (type(cell).__name__, cell, repr(how)),
+        lambda: velocity_curve(cell, **how)._asdict(),
     )
-    name = f"velocity-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-    cache = cache_folder()
-    path = None if cache is None else cache.parent / "velocity" / name
-    if path is not None and path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return VelocityCurve(np.array(kept["ratios"]), np.array(kept["g"]), kept["continuum"])
-    curve = velocity_curve(cell, dt=solver.dt, scheme=solver.scheme, precision=solver.precision)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, curve._asdict())
-    return curve
+    return VelocityCurve(np.array(kept["ratios"]), np.array(kept["g"]), kept["continuum"])
+
+
+def _tuned(twin: Twin, layers, cell, curve: VelocityCurve, how: dict[str, Any]) -> Tuned:
+    """Tune a tissue to the velocities of its layers; the search is kept between runs."""
+
+    def search() -> dict[str, Any]:
+        principal, found = tuned_diffusivities(twin.mesh, layers, cell, curve=curve, **how)
+        return {"principal": principal, "found": found}
+
+    targets = {name: tuple(target) for name, (_, target) in layers.items()}
+    key = (twin.mesh.points, twin.mesh.cells, twin.mesh.surfaces, targets)
+    kept = remembered("tuning", (*key, type(cell).__name__, cell, repr(how)), search)
+    return with_diffusivities(
+        twin.tissue, layers, np.array(kept["principal"]), np.array(kept["found"])
+    )

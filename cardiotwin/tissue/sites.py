@@ -149,7 +149,7 @@ def sinus_rhythm(
         mesh: a biventricle with the surfaces "endo_lv" and "endo_rv".
         fields: its Laplace solutions.
         sites: root nodes; those of Durrer et al. 1970 when left out.
-        radius: endocardial nodes this near to a site are stimulated, mm.
+        radius: nodes of the inner half of the wall this near to a site are stimulated, mm.
         delay: added to every onset, ms.
         amplitude: mV/ms.
         duration: ms.
@@ -163,9 +163,12 @@ def sinus_rhythm(
     nodes: list[np.ndarray] = []
     onsets: list[np.ndarray] = []
     for site in sites:
-        centre = mesh.points[site.locate(mesh, fields, axes)]
-        surface = np.unique(mesh.surfaces[SURFACES[site.ventricle]])
-        near = surface[np.linalg.norm(mesh.points[surface] - centre, axis=1) <= radius]
+        root = site.locate(mesh, fields, axes)
+        near = np.flatnonzero(np.linalg.norm(mesh.points - mesh.points[root], axis=1) <= radius)
+        # one layer of nodes is too little: on a fine mesh the fast layer drains it before it fires
+        other = SURFACES["rv" if site.ventricle == "lv" else "lv"]
+        outside = np.minimum(_distance(mesh, near, "epi"), _distance(mesh, near, other))
+        near = near[(_distance(mesh, near, SURFACES[site.ventricle]) < outside) | (near == root)]
         nodes.append(near)
         onsets.append(np.full(len(near), site.onset + delay))
     return NodalStimulus(
