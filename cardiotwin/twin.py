@@ -196,7 +196,7 @@ class FastEndocardium(eqx.Module):
 
     Args:
         velocity: of a plane wave in tissue like the layer's, in every direction; over slow
-            tissue the thin layer carries the wave at about 60 % of it.
+            tissue the thin layer carries the wave at about three quarters of it.
         thickness: elements whose centroid is nearer to the endocardium belong to the layer, as
             do all that touch it.
         up_to: apicobasal coordinate (0 apex, 1 base) where the layer ends.
@@ -208,7 +208,7 @@ class FastEndocardium(eqx.Module):
 
     def __init__(
         self,
-        velocity: Velocity = 3.3,
+        velocity: Velocity = 2.3,
         thickness: Millimetres = 0.5,
         up_to: float = 1.0,
     ):
