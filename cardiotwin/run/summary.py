@@ -2,8 +2,8 @@
 
 import os
 import platform
-import resource
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -43,8 +43,12 @@ def environment() -> dict[str, Any]:
     }
 
 
-def peak_memory_mib() -> float:
-    """Largest resident memory of this process so far, MiB."""
+def peak_memory_mib() -> float | None:
+    """Largest resident memory of this process so far, MiB; None where the system does not say."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     bytes_a_unit = 1 if platform.system() == "Darwin" else 1024
     return peak * bytes_a_unit / 2**20
