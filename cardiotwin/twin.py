@@ -208,7 +208,7 @@ class FastEndocardium(eqx.Module):
 
     def __init__(
         self,
-        velocity: Velocity = 2.3,
+        velocity: Velocity = 2.2,
         thickness: Millimetres = 0.5,
         up_to: float = 1.0,
     ):

@@ -33,6 +33,8 @@ RATIOS = (0.4, 0.6, 0.85, 1.15, 1.5, 2.0, 2.6, 3.3, 4.2, 5.2, 6.4, 8.0)
 PATIENCE = 240.0  # ms
 # Range in which a slope d ln CV / d ln D is believed.
 SLOPES = (0.35, 1.6)
+# Changes of ln D smaller than this say nothing about the slope.
+MOVED = 0.02
 WIDTH = 3  # cubes across a bar
 # Mean edge of the body-centred lattice over the edge of its cubes: 3 edges of 1 and 4 of sqrt(3)/2
 # a node.
@@ -400,10 +402,12 @@ def _search(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Diffusivities whose measured velocities come nearest to those wanted.
 
-    A secant search on logarithms, one slope d ln CV / d ln D an axis.
+    Broyden's method on logarithms, a Jacobian d ln CV / d ln D a set: fibre and sheet velocities
+    depend on each other's diffusivity where the nodes of unaligned elements couple them.
     """
     best: tuple[float, np.ndarray, np.ndarray] | None = None
     before: tuple[np.ndarray, np.ndarray] | None = None
+    jacobian = [np.diag(row) for row in slope]
     for _ in range(rounds):
         found = measure(principal)
         # a wave that died counts as far too slow
@@ -413,16 +417,29 @@ def _search(
             best = (worst, principal, found)
         if worst <= np.log1p(tolerance):
             break
-        if before is not None:
-            moved = np.log(principal / before[0])
-            change = np.where(found > 0, before[1] - lacking, 0.0)
-            far = np.abs(moved) > 0.02
-            secant = np.clip(change / np.where(far, moved, 1.0), *SLOPES)
-            slope = np.where(far, secant, slope)
+        step = np.empty_like(principal)
+        for k, row in enumerate(lacking):
+            if before is not None and found[k].all():
+                moved = np.log(principal[k] / before[0][k])
+                if moved @ moved > MOVED**2:
+                    missed = before[1][k] - row - jacobian[k] @ moved
+                    jacobian[k] = jacobian[k] + np.outer(missed, moved) / (moved @ moved)
+            step[k] = _newton_step(jacobian[k], row, slope[k])
         before = (principal, lacking)
-        principal = principal * np.exp(np.clip(lacking / slope, -1.0, 1.0))
+        principal = principal * np.exp(np.clip(step, -1.0, 1.0))
     assert best is not None
     return best[1], best[2]
+
+
+def _newton_step(jacobian: np.ndarray, lacking: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """Change of ln D that the Jacobian asks for, or the slopes where it has gone astray."""
+    # equal axes stay bit for bit equal, so that one wave serves them
+    tie = np.abs(lacking[:, None] - lacking[None]) == 0
+    diagonal = np.diag(jacobian)
+    if np.all((diagonal > SLOPES[0]) & (diagonal < SLOPES[1])):
+        step = np.linalg.solve(jacobian, lacking)
+        return np.array([step[row].mean() for row in tie])
+    return lacking / slope
 
 
 def _check_targets(targets) -> None:
