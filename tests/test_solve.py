@@ -27,8 +27,8 @@ from cardiotwin.propagation.scheme import (
     Strang,
     largest_explicit_step,
 )
-from cardiotwin.propagation.solve import Checkpoint, NonFiniteError, _grid, solve
-from cardiotwin.tissue.stimulus import NodalStimulus
+from cardiotwin.propagation.solve import Checkpoint, NonFiniteError, _grid, _stride, solve
+from cardiotwin.tissue.stimulus import NodalStimulus, pulsing
 
 SLAB = slab((3.0, 0.5, 0.5), 0.5)  # compilation takes the time: few nodes, short rows
 EXACT = ImplicitDiffusion(tolerance=1e-13)
@@ -292,6 +292,74 @@ def test_strang_frames_do_not_depend_on_how_many_steps_they_hold():
     split = solve(wave(), 12.0, every=0.05, observe={"a": at}, **options)
     difference = np.abs(np.asarray(joined.observed["a"]) - np.asarray(split.observed["a"]))
     assert 0 < difference.max() < 0.05
+
+
+# longer steps in quiet frames
+
+
+TWICE = NodalStimulus([0, 1, 2, 3], onset=1.5, period=420.0, count=2)
+
+
+def paced(t1, **options):
+    problem = Monodomain(SLAB, uniform_tissue(SLAB, (0.5, 0.5, 0.5)), MitchellSchaeffer(), TWICE)
+    observe = {
+        "activation": ActivationTime(-67.0),
+        "voltage": Snapshots(),
+    }
+    return solve(problem, t1, dt=0.05, observe=observe, **options)
+
+
+@pytest.fixture(scope="module")
+def steady_and_quiet():
+    return paced(460.0), paced(460.0, quiet_dt=0.25)
+
+
+def test_quiet_frames_change_next_to_nothing(steady_and_quiet):
+    steady, quiet = steady_and_quiet
+    v, w = (np.asarray(solution.frames["voltage"]) for solution in (steady, quiet))
+    rising = np.diff(v, axis=0).max(axis=1) > 1.0
+    assert 5 < rising.sum() < 60  # two upstrokes
+    # upstrokes are stepped as before; the second one starts from a state that differs a little
+    np.testing.assert_array_equal(w[:5], v[:5])
+    np.testing.assert_array_equal(quiet.observed["activation"], steady.observed["activation"])
+    assert 0.0 < np.abs(w - v).max() < 0.5
+
+
+def test_quiet_frames_are_counted(steady_and_quiet):
+    steady, quiet = steady_and_quiet
+    assert steady.stats["quiet_share"] == 0.0
+    assert steady.stats["steps"] == 9200
+    share = quiet.stats["quiet_share"]
+    assert 0.8 < share < 0.97
+    assert quiet.stats["steps"] == round(460 * (20 * (1 - share) + 4 * share))
+
+
+def test_quiet_frames_resume_bit_for_bit(steady_and_quiet):
+    _, quiet = steady_and_quiet
+    half = paced(230.0, quiet_dt=0.25)
+    rest = paced(460.0, quiet_dt=0.25, initial=half.final)
+    assert_equal_trees(rest.final, quiet.final)
+    streamed = paced(460.0, quiet_dt=0.25, on_frame=lambda frame: None)
+    assert_equal_trees(streamed.final, quiet.final)
+    assert streamed.stats["steps"] == quiet.stats["steps"]
+
+
+def test_quiet_step_divides_the_frame():
+    assert [_stride(q, 0.05, 20) for q in (0.05, 0.09, 0.1, 0.2, 0.3, 1.0, 5.0)] == [
+        *(1, 1, 2, 4, 5, 20, 20)
+    ]
+    with pytest.raises(ValueError, match=r"quiet_dt is 0.01 ms; it cannot be shorter than dt"):
+        solve(wave(), 2.0, dt=0.05, quiet_dt=0.01)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "acts"),
+    [(0, 1, False), (1, 2, True), (3, 4, True), (3.6, 5, False), (400, 421, False),
+     (421, 422, True), (423.4, 424, True), (424, 500, False), (830, 900, False)],
+)  # fmt: skip
+def test_when_a_train_acts(begin, end, acts):
+    pulses = TWICE.pulses(SLAB.points)
+    assert bool(pulsing(pulses, jnp.asarray(float(begin)), jnp.asarray(float(end)))) is acts
 
 
 # errors

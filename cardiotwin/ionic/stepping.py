@@ -11,8 +11,8 @@ gate at once, because no gate's rate contains another gate. A model therefore gi
 
 The potential and the other variables then advance by forward Euler with the gates at the middle of
 the step, the mean of old and new. With old gates, as usual elsewhere, activation lags and the
-conduction velocity falls by about 1 m/s per ms of time step (5 % at 0.05 ms); with the mean, which
-costs nothing, it stays within 1 % up to 0.05 ms (docs/models.md).
+conduction velocity falls (by 5 % at 0.05 ms); with the mean it stays within 1 % up to 0.05 ms. That
+evaluates the currents a second time, about a tenth of an ionic step (docs/decisions/0008).
 """
 
 import math
@@ -60,7 +60,7 @@ def rush_larsen(
 ) -> tuple[Float[Array, "*nodes"], Any]:
     """Advance membrane potential and state by one time step.
 
-    Current and rates are evaluated once, at the old potential. The float type of `v` decides the
+    Current and rates are evaluated at the old potential. The float type of `v` decides the
     arithmetic; parameters are cast to it. Every state variable keeps its own float type, so slow
     concentrations may be held in float64 beside a float32 rest.
 

@@ -11,12 +11,17 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from cardiotwin.tissue.stimulus import pulsing
+
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
 from .scheme import AbstractScheme, Godunov, Prepared, State
 
 # Relative distance from a whole number of steps that still counts as whole.
 WHOLE = 1e-6
+# The tissue is quiet where no node rises faster: ten times less than a front's foot as it reaches
+# threshold, more than the recovery of the notch (0.5 mV/ms).
+QUIET_RISE = 1.0  # mV/ms
 
 
 class NonFiniteError(RuntimeError):
@@ -74,6 +79,7 @@ def solve(
     scheme: AbstractScheme | None = None,
     observe: Mapping[str, AbstractObservable] | None = None,
     every: float = 1.0,
+    quiet_dt: float | None = None,
     initial: Checkpoint | None = None,
     precision: str = "float32",
     on_frame: Callable[[Frame], bool | None] | None = None,
@@ -93,6 +99,10 @@ def solve(
         scheme: operator splitting; Godunov with an implicit parabolic step when left out.
         observe: observables by name.
         every: interval between frames, ms.
+        quiet_dt: longest time step, ms, of frames in which nothing depolarises: no stimulus acts,
+            and no node rose by more than 1 mV/ms in the frame before. Such a frame is advanced by
+            the largest multiple of `dt` that divides `every` and is not longer. At 0.2 ms action
+            potentials keep their duration to 0.1 ms. None steps by `dt` throughout.
         initial: a checkpoint to go on from.
         precision: "float32", or "float64" (x64 must be enabled).
         on_frame: called with every `Frame`, the first at t = 0; returning True ends the run.
@@ -111,12 +121,14 @@ def solve(
     began = time.perf_counter()
     system = problem.discretise()
     prepared = scheme.setup(system, dt, dtype)
-    loop = _Loop(prepared, dict(observe or {}), jnp.asarray(system.pattern.rank))
+    stride = 1 if quiet_dt is None else _stride(quiet_dt, dt, steps)
+    quiet = None if stride == 1 else scheme.setup(system, stride * dt, dtype)
+    loop = _Loop(prepared, quiet, dict(observe or {}), jnp.asarray(system.pattern.rank))
     start = _start(system, loop.observe, dtype)
     if initial is not None:
         start = _restore(initial, start)
-    stats = _stats(system, prepared, frames * steps, time.perf_counter() - began)
-    run = _Run(scheme, system, loop, steps, frames, dt)
+    stats = _stats(system, prepared, time.perf_counter() - began)
+    run = _Run(scheme, system, loop, steps, stride, frames, dt)
     if on_frame is None:
         return _whole(run, start, stats, throw)
     return _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
@@ -129,35 +141,85 @@ class _Run(NamedTuple):
     system: System
     loop: "_Loop"
     steps: int  # a frame
+    stride: int  # steps in one step of a quiet frame
     frames: int
     dt: float
+
+    def constant(self, step: Any) -> "_Constant":
+        """What the compiled loop needs to go on from a step."""
+        return _Constant(self.scheme, self.steps, self.stride, self.loop, jnp.asarray(step))
 
 
 class _Loop(NamedTuple):
     """What the compiled loop reads and does not change."""
 
     prepared: Prepared
+    quiet: Prepared | None  # for the longer steps of quiet frames
     observe: dict[str, AbstractObservable]
     rank: Array
 
 
-def _advance(constant, state: State, carries: dict[str, Any]):
-    """Advance by one frame of `steps` time steps from step number `first`."""
-    scheme, steps, loop, first = constant
+class _Constant(NamedTuple):
+    """A frame to advance by: `steps` time steps from step number `first`."""
+
+    scheme: AbstractScheme
+    steps: int
+    stride: int
+    loop: _Loop
+    first: Array
+
+
+class _Carry(NamedTuple):
+    """What changes from frame to frame."""
+
+    state: State
+    observed: dict[str, Any]
+    calm: Array  # whether no node depolarised in the last frame
+
+
+def _advance(constant: _Constant, carry: _Carry):
+    """Advance by one frame, in longer steps if the tissue is quiet."""
+    _, steps, stride, loop, first = constant
     dt = loop.prepared.dt
+    before = carry.state.v
+    longer = loop.quiet
+    if longer is None:
+        quiet = jnp.asarray(False)
+        state, observed = _frame(constant, loop.prepared, 1, carry.state, carry.observed)
+    else:
+        begin, end = (k.astype(dt.dtype) * dt for k in (first, first + steps))
+        quiet = carry.calm & ~pulsing(loop.prepared.pulses, begin, end)
+        state, observed = jax.lax.cond(
+            quiet,
+            lambda s, o: _frame(constant, longer, stride, s, o),
+            lambda s, o: _frame(constant, loop.prepared, 1, s, o),
+            carry.state,
+            carry.observed,
+        )
+    calm = jnp.max(state.v - before) <= QUIET_RISE * steps * dt
+    carry = _Carry(state, observed, calm)
+    v, outputs, check = _look(loop, carry, first + steps)
+    return carry, v, outputs, {**check, "quiet": quiet}
+
+
+def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, carries):
+    """Take the time steps of a frame, each `stride` of the shortest."""
+    scheme, first = constant.scheme, constant.first
+    steps = constant.steps // stride
+    dt = prepared.dt
 
     def fold(advance, i, state, carries):
-        t = (first + i).astype(dt.dtype) * dt
+        t = (first + i * stride).astype(dt.dtype) * constant.loop.prepared.dt
         with jax.named_scope("step"):
-            new = advance(loop.prepared, state, t)
+            new = advance(prepared, state, t)
         with jax.named_scope("observe"):
             carries = {
-                name: loop.observe[name].update(carry, state.voltage, new.voltage, t, dt)
+                name: constant.loop.observe[name].update(carry, state.voltage, new.voltage, t, dt)
                 for name, carry in carries.items()
             }
         return new, carries
 
-    state = scheme.start(loop.prepared, state, first.astype(dt.dtype) * dt)
+    state = scheme.start(prepared, state, first.astype(dt.dtype) * constant.loop.prepared.dt)
     trips = steps - scheme.peels_last
     # two steps a trip: XLA then writes every other state in place of one no longer needed, and
     # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step)
@@ -170,14 +232,17 @@ def _advance(constant, state: State, carries: dict[str, Any]):
     )
     if scheme.peels_last:
         state, carries = fold(scheme.finish, steps - 1, state, carries)
-    return state, carries, *_look(loop, state, carries, first + steps)
+    return state, carries
 
 
-def _look(loop: _Loop, state: State, carries: dict[str, Any], step: Array):
+def _look(loop: _Loop, carry: _Carry, step: Array):
     """The frame of a state: voltage in the order of the mesh, outputs, and checks."""
+    state = carry.state
     v = state.v[loop.rank]
     t = step.astype(v.dtype) * loop.prepared.dt
-    outputs = {name: loop.observe[name].frame(carries[name], v, t) for name in carries}
+    outputs = {
+        name: loop.observe[name].frame(value, v, t) for name, value in carry.observed.items()
+    }
     outputs = {name: value for name, value in outputs.items() if value is not None}
     check = {
         "finite": jnp.isfinite(v).all(),
@@ -191,61 +256,60 @@ _look_jit = eqx.filter_jit(_look)
 
 
 @eqx.filter_jit
-def _scan(constant, state: State, carries: dict[str, Any], frames: int):
+def _scan(constant: _Constant, carry: _Carry, frames: int):
     """All frames in one program; frames after a non-finite one are not computed."""
-    scheme, steps, loop, first = constant
+    loop = constant.loop
 
     def one(carry, index):
-        state, carries, alive = carry
-        here = first + index * steps
+        carry, alive = carry
+        here = constant._replace(first=constant.first + index * constant.steps)
 
-        def advance(state, carries):
-            state, carries, _, outputs, check = _advance(
-                (scheme, steps, loop, here), state, carries
-            )
-            return state, carries, outputs, check
+        def advance(carry):
+            carry, _, outputs, check = _advance(here, carry)
+            return carry, outputs, check
 
-        def hold(state, carries):
-            return state, carries, *_look(loop, state, carries, here)[1:]
+        def hold(carry):
+            _, outputs, check = _look(loop, carry, here.first)
+            return carry, outputs, {**check, "quiet": jnp.asarray(False)}
 
-        state, carries, outputs, check = jax.lax.cond(alive, advance, hold, state, carries)
-        return (state, carries, alive & check["finite"]), (outputs, check)
+        carry, outputs, check = jax.lax.cond(alive, advance, hold, carry)
+        return (carry, alive & check["finite"]), (outputs, check)
 
-    _, opening, _ = _look(loop, state, carries, first)
-    (state, carries, _), (outputs, checks) = jax.lax.scan(
-        one, (state, carries, jnp.asarray(True)), jnp.arange(frames)
+    _, opening, _ = _look(loop, carry, constant.first)
+    (carry, _), (outputs, checks) = jax.lax.scan(
+        one, (carry, jnp.asarray(True)), jnp.arange(frames)
     )
     outputs = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), opening, outputs)
-    return state, carries, outputs, checks
+    return carry, outputs, checks
 
 
 class _Start(NamedTuple):
     step: int
-    state: State
-    carries: dict[str, Any]
+    carry: _Carry
 
 
 def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solution:
-    first = jnp.asarray(start.step)
     began = time.perf_counter()
-    constant = (run.scheme, run.steps, run.loop, first)
-    state, carries, outputs, checks = _scan(constant, start.state, start.carries, run.frames)
+    carry, outputs, checks = _scan(run.constant(start.step), start.carry, run.frames)
     step = start.step + run.frames * run.steps
     ts = (start.step + jnp.arange(run.frames + 1) * run.steps) * run.dt
     finite = checks["finite"].all()
     # under a transformation (grad, vmap) there is nothing to time and nothing to raise
-    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((state, checks))):
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((carry, checks))):
+        jax.block_until_ready(carry)
         stats["loop_s"] = time.perf_counter() - began
         stats["residual"] = float(jnp.nanmax(checks["residual"]))
+        stats |= _count(run, run.frames, int(checks["quiet"].sum()))
         finite = bool(finite)
         if throw and not finite:
             bad = int(jnp.argmin(checks["finite"]))
-            raise NonFiniteError(_where(run, state.v[run.loop.rank], start.step + bad * run.steps))
+            v = carry.state.v[run.loop.rank]
+            raise NonFiniteError(_where(run, v, start.step + bad * run.steps))
     return Solution(
         ts=ts,
         frames=outputs,
-        observed=_observed(run, carries),
-        final=_checkpoint(step, state, carries),
+        observed=_observed(run, carry),
+        final=_checkpoint(step, carry),
         stats=stats,
         finite=finite,
     )
@@ -261,48 +325,57 @@ def _stream(
     checkpoint_seconds: float,
 ) -> Solution:
     # the loop donates its buffers; the caller keeps the checkpoint it came with
-    state, carries = jax.tree.map(jnp.copy, (start.state, start.carries))
+    carry = jax.tree.map(jnp.copy, start.carry)
     began = time.perf_counter()
-    first = jnp.asarray(start.step)
-    advance = _advance_jit.lower((run.scheme, run.steps, run.loop, first), state, carries).compile()
+    first = run.constant(start.step)
+    advance = _advance_jit.lower(first, carry).compile()
     stats["compile_s"] = time.perf_counter() - began
-    ahead = (*_look_jit(run.loop, state, carries, first), start.step)
+    v, outputs, check = _look_jit(run.loop, carry, first.first)
+    ahead = (v, outputs, {**check, "quiet": False}, start.step)
     began = saved = time.perf_counter()
-    waited, residual, finite = 0.0, 0.0, True
+    waited, residual, finite, frames, quiet = 0.0, 0.0, True, 0, 0
     for index in range(run.frames + 1):
         v, outputs, check, step = ahead
         if on_checkpoint is not None and index and time.perf_counter() - saved > checkpoint_seconds:
             if bool(check["finite"]):
-                on_checkpoint(jax.tree.map(np.array, _checkpoint(step, state, carries)))
+                on_checkpoint(jax.tree.map(np.array, _checkpoint(step, carry)))
             saved = time.perf_counter()
         if index < run.frames:
-            constant = (run.scheme, run.steps, run.loop, jnp.asarray(step))
-            state, carries, *look = advance(constant, state, carries)
+            carry, *look = advance(run.constant(step), carry)
             ahead = (*look, step + run.steps)
+            frames += 1
         finite = bool(check["finite"])
         if not finite:
             if throw:
                 raise NonFiniteError(_where(run, v, step - run.steps))
             break
         residual = max(residual, float(check["residual"]))
+        quiet += bool(check["quiet"])
         tick = time.perf_counter()
         enough = on_frame(Frame(step * run.dt, step, v, outputs))
         waited += time.perf_counter() - tick
         if enough:
             break
-    jax.block_until_ready(state)
+    jax.block_until_ready(carry)
     reached = ahead[-1]
     stats["loop_s"] = time.perf_counter() - began
     stats["callback_s"] = waited
     stats["residual"] = residual
+    stats |= _count(run, frames, quiet)
     return Solution(
         ts=jnp.arange(start.step, reached + 1, run.steps) * run.dt,
         frames={},
-        observed=_observed(run, carries),
-        final=_checkpoint(reached, state, carries),
+        observed=_observed(run, carry),
+        final=_checkpoint(reached, carry),
         stats=stats,
         finite=finite,
     )
+
+
+def _count(run: _Run, frames: int, quiet: int) -> dict[str, Any]:
+    """Time steps taken, and the share of the frames that were quiet."""
+    steps = (frames - quiet) * run.steps + quiet * (run.steps // run.stride)
+    return {"steps": steps, "quiet_share": quiet / frames}
 
 
 def _where(run: _Run, v: Array, good_step: int) -> str:
@@ -318,8 +391,8 @@ def _where(run: _Run, v: Array, good_step: int) -> str:
     )
 
 
-def _observed(run: _Run, carries: dict[str, Any]) -> dict[str, Any]:
-    results = {name: run.loop.observe[name].result(carry) for name, carry in carries.items()}
+def _observed(run: _Run, carry: _Carry) -> dict[str, Any]:
+    results = {name: run.loop.observe[name].result(x) for name, x in carry.observed.items()}
     return {
         name: jax.tree.map(run.system.to_mesh, value)
         for name, value in results.items()
@@ -332,16 +405,16 @@ def _start(system: System, observe: dict[str, AbstractObservable], dtype) -> _St
     slow = jnp.float64 if jax.config.jax_enable_x64 else None  # pyright: ignore[reportAttributeAccessIssue]
     v, cell = system.cell.initial_arrays(system.nodes, dtype=dtype, slow_dtype=slow)
     carries = {name: observable.init(v) for name, observable in observe.items()}
-    return _Start(0, State(v, cell), carries)
+    return _Start(0, _Carry(State(v, cell), carries, jnp.asarray(False)))
 
 
-def _checkpoint(step: int, state: State, carries: dict[str, Any]) -> Checkpoint:
-    return Checkpoint(step, tuple(jax.tree.leaves((state, carries))))
+def _checkpoint(step: int, carry: _Carry) -> Checkpoint:
+    return Checkpoint(step, tuple(jax.tree.leaves(carry)))
 
 
 def _restore(checkpoint: Checkpoint, fresh: _Start) -> _Start:
     """Put the arrays of a checkpoint in the place of those of a fresh start."""
-    leaves, structure = jax.tree.flatten((fresh.state, fresh.carries))
+    leaves, structure = jax.tree.flatten(fresh.carry)
     expected = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
     found = [(np.shape(leaf), str(leaf.dtype)) for leaf in checkpoint.leaves]
     if expected != found:
@@ -350,8 +423,8 @@ def _restore(checkpoint: Checkpoint, fresh: _Start) -> _Start:
             f"{len(expected)} (first {expected[:1]}). Resume with the mesh, ionic model, precision "
             "and observables that it was made with."
         )
-    state, carries = jax.tree.unflatten(structure, [jnp.asarray(x) for x in checkpoint.leaves])
-    return _Start(int(checkpoint.step), state, carries)
+    carry = jax.tree.unflatten(structure, [jnp.asarray(x) for x in checkpoint.leaves])
+    return _Start(int(checkpoint.step), carry)
 
 
 def _dtype(precision: str):
@@ -391,11 +464,21 @@ def _multiple(name: str, value: float, unit_name: str, unit: float) -> int:
     return count
 
 
-def _stats(system: System, prepared: Prepared, steps: int, setup: float) -> dict[str, Any]:
+def _stride(quiet_dt: float, dt: float, steps: int) -> int:
+    """Steps in one step of a quiet frame: a divisor of `steps` that keeps to `quiet_dt`."""
+    if not (np.isfinite(quiet_dt) and quiet_dt >= dt * (1 - WHOLE)):
+        raise ValueError(
+            f"quiet_dt is {quiet_dt} ms; it cannot be shorter than dt = {dt} ms. Give a longer "
+            "step, such as 0.2 ms, or None to step by dt throughout."
+        )
+    longest = quiet_dt / dt * (1 + WHOLE)
+    return max(k for k in range(1, steps + 1) if steps % k == 0 and k <= longest)
+
+
+def _stats(system: System, prepared: Prepared, setup: float) -> dict[str, Any]:
     stats = {
         "nodes": system.nodes,
         "edges": len(system.pattern.edges),
-        "steps": steps,
         "setup_s": setup,
         "device": str(jax.devices()[0].device_kind),
         "precision": str(prepared.dt.dtype),

@@ -32,7 +32,10 @@ def physics_hash(twin: Twin, solver: Solver, observed: list[str]) -> str:
         array = np.ascontiguousarray(leaf)
         digest.update(repr((array.shape, str(array.dtype))).encode())
         digest.update(array.tobytes())
-    options = (solver.dt, solver.every, solver.precision, solver.scheme, sorted(observed))
+    options = (
+        *(solver.dt, solver.quiet_dt, solver.every, solver.precision, solver.scheme),
+        sorted(observed),
+    )
     digest.update(repr((__version__, type(twin.cell).__name__, options)).encode())
     return digest.hexdigest()
 

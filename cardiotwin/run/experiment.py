@@ -22,6 +22,7 @@ class Solver:
         t1: end of the run.
         dt: time step.
         every: interval of the ECG, the probes and the checks for finite values.
+        quiet_dt: longest time step while nothing depolarises; null steps by dt throughout.
         scheme: operator splitting; Godunov with implicit diffusion when left out.
         precision: "float32" or "float64".
     """
@@ -31,10 +32,11 @@ class Solver:
         t1: Milliseconds = 450.0,
         dt: Milliseconds = 0.05,
         every: Milliseconds = 1.0,
+        quiet_dt: Milliseconds | None = 0.2,
         scheme: AbstractScheme | None = None,
         precision: Literal["float32", "float64"] = "float32",
     ):
-        self.t1, self.dt, self.every = t1, dt, every
+        self.t1, self.dt, self.every, self.quiet_dt = t1, dt, every, quiet_dt
         self.scheme = Godunov() if scheme is None else scheme
         self.precision = precision
 

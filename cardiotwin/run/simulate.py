@@ -167,9 +167,9 @@ def _solve(
     start = 0.0 if saved is None else saved.checkpoint.step * solver.dt
     if saved is not None:
         journal.say(f"going on from the checkpoint at {start:g} ms")
-    report = Progress(
-        solver.t1, nodes=len(twin.mesh.points), dt=solver.dt, t0=start, enabled=progress
-    )
+    # a speed in node-steps only where every step is as long
+    steady = {} if solver.quiet_dt else {"nodes": len(twin.mesh.points), "dt": solver.dt}
+    report = Progress(solver.t1, t0=start, enabled=progress, **steady)
     recorder = Recorder(
         experiment,
         folder,
@@ -190,6 +190,7 @@ def _solve(
             solver.t1,
             dt=solver.dt,
             every=solver.every,
+            quiet_dt=solver.quiet_dt,
             scheme=solver.scheme,
             precision=solver.precision,
             observe=ready.observe,

@@ -7,7 +7,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from cardiotwin._types import (
     Millimetres,
@@ -233,6 +233,20 @@ def total(pulses: tuple[Pulses, ...], t: Float[type_array, ""]) -> Float[type_ar
     for pulse in pulses[1:]:
         value = value + pulse(t)
     return value
+
+
+def pulsing(
+    pulses: tuple[Pulses, ...], begin: Float[type_array, ""], end: Float[type_array, ""]
+) -> Bool[type_array, ""]:
+    """Whether any node is stimulated at some time between `begin` and `end` (ms)."""
+    acts = jnp.asarray(False)
+    for pulse in pulses:
+        # the last pulse that has started by the end
+        beat = jnp.clip(jnp.floor((end - pulse.onset) / pulse.period), 0.0, pulse.count - 1.0)
+        start = pulse.onset + beat * pulse.period
+        here = (start <= end) & (start + pulse.duration >= begin) & (pulse.amplitude != 0.0)
+        acts = acts | jnp.any(here)
+    return acts
 
 
 def last_onset(pulses: tuple[Pulses, ...]) -> float:
