@@ -85,9 +85,7 @@ def run_ours(job: dict) -> dict:
     import cardiotwin as ct
 
     mesh = ct.slab(SIZE, job["dx"], pattern=job["pattern"])
-    scheme = (
-        ct.Godunov(ct.ExplicitDiffusion()) if job["scheme"] == "explicit" else None
-    )
+    scheme = ct.Godunov(ct.ExplicitDiffusion()) if job["scheme"] == "explicit" else None
     stimulus = ct.BoxStimulus(
         (0.0, 0.0, 0.0), (CORNER,) * 3, amplitude=job["stimulus"]["amplitude"], duration=DURATION
     )
