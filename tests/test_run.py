@@ -171,3 +171,17 @@ def test_a_checkpoint_of_other_physics_is_refused(tmp_path):
         pytest.raises(ValueError, match="made with other physics"),
     ):
         simulate(experiment(), tmp_path, progress=False, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        ({"t1": 10.03}, r"t1 = 10.03 ms is not a multiple of every = 1 ms"),
+        ({"every": 0.12}, r"every = 0.12 ms is not a multiple of dt = 0.05 ms"),
+        ({"quiet_dt": 0.01}, r"quiet_dt is 0.01 ms; it cannot be shorter than dt"),
+        ({"dt": -0.05}, r"dt is -0.05 ms; give a positive time"),
+    ],
+)
+def test_times_that_do_not_fit_are_refused_before_any_work(times, message):
+    with pytest.raises(ValueError, match=message):
+        Solver(**times)

@@ -438,6 +438,17 @@ def _dtype(precision: str):
     return jnp.dtype(precision)
 
 
+def check_times(t1: float, dt: float, every: float, quiet_dt: float | None = None) -> None:
+    """Refuse times that `solve` would refuse, before anything is built.
+
+    Raises:
+        ValueError: a time is not positive, or not a multiple of the one it should be.
+    """
+    steps, _ = _grid(t1, dt, every, None)
+    if quiet_dt is not None:
+        _stride(quiet_dt, dt, steps)
+
+
 def _grid(t1: float, dt: float, every: float, initial: Checkpoint | None) -> tuple[int, int]:
     """Steps a frame and frames of the run; refuses times that are not whole multiples."""
     for name, value in (("dt", dt), ("every", every), ("t1", t1)):

@@ -11,6 +11,7 @@ from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
 from cardiotwin.ecg.thorax import Thorax, place_electrodes
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
+from cardiotwin.propagation.solve import check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
 
@@ -36,6 +37,7 @@ class Solver:
         scheme: AbstractScheme | None = None,
         precision: Literal["float32", "float64"] = "float32",
     ):
+        check_times(t1, dt, every, quiet_dt)
         self.t1, self.dt, self.every, self.quiet_dt = t1, dt, every, quiet_dt
         self.scheme = Godunov() if scheme is None else scheme
         self.precision = precision
