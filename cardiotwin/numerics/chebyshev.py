@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import eigsh
 
-from .rows import DifferenceOperator, RowPattern, difference_operator
+from .rows import DifferenceOperator, RowPattern, difference_operator, row_sums
 
 # Ritz values lie inside the spectrum; this widens their interval so that it covers it.
 SPECTRUM_MARGIN = 0.05
@@ -140,11 +140,7 @@ def spectrum(
 
 def _spectrum(pattern, mass, off_diagonal):
     """Bounds of the Jacobi-scaled matrix, and its diagonal."""
-    first, second = pattern.edges.T
-    diagonal = mass - (
-        np.bincount(first, off_diagonal, pattern.nodes)
-        + np.bincount(second, off_diagonal, pattern.nodes)
-    )
+    diagonal = mass - row_sums(pattern, off_diagonal)
     if not np.all(diagonal > 0):
         worst = int(np.argmin(diagonal))
         raise ValueError(
@@ -152,6 +148,7 @@ def _spectrum(pattern, mass, off_diagonal):
             f"that are not positive (node {pattern.order[worst]}: {diagonal[worst]:.3g}). Check "
             "the element volumes and that every conductivity is positive definite."
         )
+    first, second = pattern.edges.T
     root = np.sqrt(diagonal)
     low, high = spectrum(
         pattern, off_diagonal / (root[first] * root[second]), np.ones(pattern.nodes)

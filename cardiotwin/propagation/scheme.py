@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.ionic.stepping import rush_larsen
 from cardiotwin.numerics.chebyshev import ChebyshevSolver, chebyshev_solver, spectrum
-from cardiotwin.numerics.rows import DifferenceOperator, difference_operator
+from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
 from cardiotwin.tissue.stimulus import Pulses, total
 
 from .problem import System
@@ -181,13 +181,11 @@ def largest_explicit_step(system: System) -> float:
     2 over the largest eigenvalue of M^-1 K, found by Lanczos iteration and widened by a margin.
     """
     weights = np.asarray(system.diffusion_edges, float)
-    first, second = system.pattern.edges.T
-    diagonal = np.bincount(first, weights, system.nodes) + np.bincount(
-        second, weights, system.nodes
-    )
+    diagonal = row_sums(system.pattern, weights)
     if not diagonal.any():
         return float("inf")
     # scaled by the mass from both sides: symmetric, with the eigenvalues of M^-1 K
+    first, second = system.pattern.edges.T
     root = np.sqrt(system.mass)
     _, high = spectrum(
         system.pattern,

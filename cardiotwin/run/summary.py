@@ -144,11 +144,6 @@ def solver_of(solution: Solution) -> dict[str, Any]:
     return stats
 
 
-def _cores() -> int | None:
-    usable = getattr(os, "sched_getaffinity", None)
-    return len(usable(0)) if usable else os.cpu_count()
-
-
 def _times(activation: np.ndarray, repolarisation: np.ndarray) -> dict[str, Any]:
     done, back = np.isfinite(activation), np.isfinite(repolarisation)
     result: dict[str, Any] = {
