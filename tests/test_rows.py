@@ -186,15 +186,37 @@ def test_no_scatter_forwards_or_backwards(small):
     def value(x):
         return jnp.vdot(y, operator(operator(x)) ** 2)
 
-    forward = primitives(jax.make_jaxpr(value)(x).jaxpr)
-    backward = primitives(jax.make_jaxpr(jax.grad(value))(x).jaxpr)
-    assert "gather" in forward
-    assert "gather" in backward
-    assert not any("scatter" in name for name in forward | backward)
-    # what the compiler makes of it, custom rules unfolded
-    text = jax.jit(jax.grad(value)).lower(x).as_text()
-    assert "gather" in text
-    assert "scatter" not in text
+    def weighted(x, weights):
+        moved = eqx.tree_at(lambda o: o.weights, operator, weights)
+        return jnp.vdot(y, moved(moved(x)) ** 2)
+
+    by_weights = jax.grad(weighted, argnums=(0, 1))
+
+    def squared(x, weights):
+        return sum(jnp.sum(g**2) for g in jax.tree.leaves(by_weights(x, weights)))
+
+    programs = {
+        "forward": (value, x),
+        "backward": (jax.grad(value), x),
+        "weights": (by_weights, x, operator.weights),
+        "second": (jax.grad(squared, argnums=(0, 1)), x, operator.weights),
+        "forward over reverse": (
+            lambda x, w: jax.jvp(by_weights, (x, w), (x, w)),
+            x,
+            operator.weights,
+        ),
+        "batch": (jax.vmap(jax.grad(value)), jnp.stack([x, y])),
+        "gradient of a batch": (
+            jax.grad(lambda many, w: jnp.sum(jax.vmap(weighted, (0, None))(many, w)), (0, 1)),
+            jnp.stack([x, y]),
+            operator.weights,
+        ),
+    }
+    for name, (function, *arguments) in programs.items():
+        # what the compiler is given, rules of transformation unfolded
+        text = jax.jit(function).lower(*arguments).as_text()
+        assert "gather" in text, name
+        assert "scatter" not in text, name
 
     # the check itself: an ordinary gather does scatter when it is transposed
     def plain(x):
@@ -216,9 +238,6 @@ def test_vmap_over_vectors_and_over_weights(small):
     np.testing.assert_allclose(both, jnp.stack([expected[0], 2 * expected[0]]), atol=1e-13)
 
 
-@pytest.mark.xfail(
-    raises=NotImplementedError, reason="jax.custom_derivatives.linear_call has no batching rule"
-)
 def test_vmap_of_a_gradient(small):
     pattern, weights, x, y = small
     operator = difference_operator(pattern, weights)
@@ -227,16 +246,95 @@ def test_vmap_of_a_gradient(small):
     np.testing.assert_allclose(both[1], gradient(y), atol=1e-12)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="linear_call refuses to differentiate its residual"
-)
-def test_second_derivatives(small):
-    pattern, weights, x, _ = small
+@pytest.fixture(scope="module")
+def two_slices():
+    """Two tetrahedra that share a face: rows of 3 and of 4 entries, in a slice each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cardiotwin.numerics.rows.SLICE_COST", 0.0)
+        pattern = row_pattern(np.array([[0, 1, 2, 3], [1, 2, 3, 4]]), 5)
+    assert [column.shape for column in pattern.columns] == [(3, 2), (4, 3)]
+    random = np.random.default_rng(7)
+    weights = jnp.asarray(random.normal(size=len(pattern.edges)))
+    return pattern, weights, jnp.asarray(random.normal(size=pattern.nodes))
 
-    def value(w):
+
+def test_derivatives_of_any_order_by_vector_and_weights(two_slices):
+    pattern, weights, x = two_slices
+
+    def value(x, w):
         return jnp.sum(jnp.sin(difference_operator(pattern, w)(x)))
 
-    check_grads(value, (weights,), order=2, modes=("rev",), atol=1e-5, rtol=1e-5)
+    # jvp, vjp, jvp of vjp, vjp of vjp, vjp of jvp, jvp of jvp against central differences
+    check_grads(value, (x, weights), order=2, modes=("fwd", "rev"), atol=1e-5, rtol=1e-5)
+
+
+def test_derivatives_of_a_batch_are_the_batch_of_derivatives(two_slices):
+    pattern, weights, x = two_slices
+    xs, ws = jnp.stack([x, -2.0 * x, x**2]), jnp.stack([weights, weights**2, 0.5 * weights])
+
+    def value(x, w):
+        return jnp.sum(jnp.sin(difference_operator(pattern, w)(x)))
+
+    both = jax.jit(jax.grad(value, argnums=(0, 1)))
+    for axes in ((0, 0), (0, None), (None, 0)):
+        found = jax.jit(jax.vmap(jax.grad(value, argnums=(0, 1)), axes))(
+            xs if axes[0] == 0 else x, ws if axes[1] == 0 else weights
+        )
+        for k in range(3):
+            one = both(xs[k] if axes[0] == 0 else x, ws[k] if axes[1] == 0 else weights)
+            for a, b in zip(found, one, strict=True):
+                np.testing.assert_allclose(a[k], b, atol=1e-12)
+    # of the sum over a batch with shared weights: the sum of the derivatives
+    many = jax.jit(jax.grad(lambda w: jnp.sum(jax.vmap(value, (0, None))(xs, w))))(weights)
+    np.testing.assert_allclose(many, sum(both(row, weights)[1] for row in xs), atol=1e-12)
+    # two batches, one in the other
+    table = jax.jit(jax.vmap(jax.vmap(value, (0, None)), (None, 0)))(xs, ws)
+    assert table.shape == (3, 3)
+    assert float(table[2, 1]) == pytest.approx(float(value(xs[1], ws[2])), rel=1e-12)
+
+
+def test_derivatives_inside_loops_and_recomputation(two_slices):
+    pattern, weights, x = two_slices
+
+    def value(x, w, recompute):
+        operator = difference_operator(pattern, w)
+
+        def step(x, _):
+            return x + 0.1 * operator(jnp.sin(x)), x.sum()
+
+        x, sums = jax.lax.scan(jax.checkpoint(step) if recompute else step, x, length=3)
+        return jnp.sum(x**2) + jnp.sum(sums)
+
+    gradient = jax.jit(jax.grad(value, argnums=(0, 1)), static_argnums=2)
+    check_grads(lambda x, w: value(x, w, True), (x, weights), 1, modes=("rev",), rtol=1e-5)
+    for a, b in zip(gradient(x, weights, True), gradient(x, weights, False), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-11)
+
+
+def test_cases_sharded_over_devices(two_slices):
+    pattern, weights, x = two_slices
+    devices = jax.make_mesh((1,), ("case",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec("case")
+
+    def values(xs, w):
+        return jax.vmap(lambda x: jnp.sum(difference_operator(pattern, w)(x) ** 2))(xs)
+
+    split = jax.shard_map(
+        values, mesh=devices, in_specs=(spec, jax.sharding.PartitionSpec()), out_specs=spec
+    )
+    xs = jnp.stack([x, 2.0 * x])
+    np.testing.assert_allclose(jax.jit(split)(xs, weights), values(xs, weights), rtol=1e-13)
+    # the shared weights gather their derivative from all devices
+    found = jax.jit(jax.grad(lambda w: split(xs, w).sum()))(weights)
+    np.testing.assert_allclose(found, jax.grad(lambda w: values(xs, w).sum())(weights), rtol=1e-12)
+
+
+def test_columns_cannot_be_a_batch(small):
+    pattern, weights, x, _ = small
+    operator = difference_operator(pattern, weights)
+    twice = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), operator)
+    with pytest.raises(NotImplementedError, match="cases of a batch share one mesh"):
+        jax.vmap(lambda o: o(x))(twice)
 
 
 def test_sums_are_the_same_in_numpy_and_jax_and_differentiable():
