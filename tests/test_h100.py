@@ -1,0 +1,70 @@
+"""The loop of `solve` compiled for an H100, where XLA's CUDA compiler is installed.
+
+How to install it in an environment of its own: benchmarks/README.md. `.ci/run` does so.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu_program
+
+# where the compiler was installed for the purpose, a test that skips itself would prove nothing
+pytestmark = pytest.mark.skipif(
+    not gpu_program.available() and "CARDIOTWIN_NEEDS_H100" not in os.environ,
+    reason="the CUDA plugin of jax is not installed",
+)
+
+
+@pytest.fixture(scope="module", params=["explicit", "implicit"])
+def report(request, tmp_path_factory) -> dict:
+    """The slab at 0.5 mm; in a process of its own, because JAX must start on the CPU alone."""
+    folder = tmp_path_factory.mktemp("h100")
+    words = ["--case", "slab", "--dx", "0.5", "--scheme", request.param, "--output", str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.h100", *words],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (folder / "h100-slab.md").read_text().startswith("# The slab")
+    return json.loads((folder / "h100-slab.json").read_text())
+
+
+def test_no_step_asks_the_host_or_scatters(report):
+    wrong = [v for v in report["verdicts"] if v["threshold"] == 0 and v["value"]]
+    assert not wrong
+    assert report["all_loops"]
+    assert all(loop["trips"] for loop in report["all_loops"])
+
+
+def test_every_part_of_the_run_is_in_the_program(report):
+    (step,) = report["loops"]
+    assert step["steps"] == 20  # 1 ms of 0.05 ms
+    assert report["nodes"] == 41 * 15 * 7
+    assert report["steps"] == 800
+    # state in and out (17 floats of 4 bytes and 3 of 8), weights and columns of 14 neighbours
+    least = 2 * (17 * 4 + 3 * 8) + 14 * 8
+    assert step["bytes"] > least
+    assert step["bytes_if_every_entry_is_fetched"] > step["bytes"] + 14 * 4 - 5
+    # the frame's leads: nine rows of a lead field in float64
+    assert report["frame"]["bytes"] > 9 * 8
+
+
+# What is reached today. Fewer is better: lower these when they fall.
+KERNELS = {"ExplicitDiffusion": 5, "ImplicitDiffusion": 24}
+BYTES = {"ExplicitDiffusion": 351, "ImplicitDiffusion": 985}
+
+
+def test_launches_and_bytes_do_not_grow(report):
+    (step,) = report["loops"]
+    diffusion = report["scheme"].split(", ")[1]
+    assert step["kernels"] <= KERNELS[diffusion]
+    assert step["bytes"] <= BYTES[diffusion]
