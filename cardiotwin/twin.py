@@ -37,6 +37,9 @@ MODELS: dict[str, type[AbstractIonicModel]] = {
     "ten_tusscher_2006": TenTusscherPanfilov2006,
 }
 
+# Layers thinner than this share of the wall hold no cell.
+THINNEST = 1e-6
+
 
 class Anatomy:
     """A mesh, and its Laplace solutions when something asks for them."""
@@ -110,7 +113,7 @@ class Cells(eqx.Module):
         uniform: one cell type everywhere ("endo", "mid", "epi"); None for layers.
         endo: share of the wall that holds endocardial cells.
         mid: share that holds mid-myocardial cells; epicardial cells take the rest.
-        width: of the transition between layers, as a share of the wall.
+        width: of the transition between layers, as a share of the wall; narrower near its ends.
         parameters: values for every cell, by the model's own names.
         apex_to_base: factors at apex and base, by parameter, linear between.
         endo_to_epi: factors at endocardium and epicardium, by parameter, linear between.
@@ -185,8 +188,8 @@ class Cells(eqx.Module):
 
     def _layers(self, anatomy: Anatomy) -> AbstractIonicModel:
         depth = np.clip(anatomy.fields.transmural, 0.0, 1.0)
-        beyond_endo = _ramp((depth - self.endo) / self.width)
-        beyond_mid = _ramp((depth - self.endo - self.mid) / self.width)
+        beyond_endo = _beyond(depth, self.endo, self.width)
+        beyond_mid = _beyond(depth, self.endo + self.mid, self.width)
         weights = np.stack([1.0 - beyond_endo, beyond_endo - beyond_mid, beyond_mid])
         return blend([self._of_type(kind) for kind in ("endo", "mid", "epi")], weights)
 
@@ -385,8 +388,12 @@ class Twin(NamedTuple):
         return Monodomain(self.mesh, self.tissue, self.cell, self.stimulus)
 
 
-def _ramp(x: np.ndarray) -> np.ndarray:
-    return np.clip(x + 0.5, 0.0, 1.0)
+def _beyond(depth: np.ndarray, edge: float, width: float) -> np.ndarray:
+    """Share of the cells beyond the edge of a layer: a ramp that narrows to fit into the wall."""
+    if not THINNEST < edge < 1.0 - THINNEST:
+        return np.full_like(depth, edge <= THINNEST)
+    half = min(0.5 * width, edge, 1.0 - edge)
+    return np.clip(0.5 * (depth - edge) / half + 0.5, 0.0, 1.0)
 
 
 def _factor_pairs(name: str, pairs: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 from tissues import NEVER
 
@@ -27,6 +29,7 @@ from cardiotwin.twin import (
     RuleBasedFibres,
     SinusRhythm,
     Twin,
+    _beyond,
 )
 
 BLOCK = slab((3.0, 2.0, 2.0), 1.0)
@@ -150,6 +153,32 @@ def test_shares_of_the_wall():
         [0, 0, 0, 0, 0, 0, 0.5, 1, 1],
     ]
     np.testing.assert_allclose(shares(cells, depths), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("endo", "mid", "expected"),
+    [
+        (0.0, 0.4, [[0, 0, 0], [1, 0, 0], [0, 1, 1]]),
+        (0.6, 0.4, [[1, 0, 0], [0, 1, 1], [0, 0, 0]]),
+        (0.0, 1.0, [[0, 0, 0], [1, 1, 1], [0, 0, 0]]),
+        (1.0, 0.0, [[1, 1, 1], [0, 0, 0], [0, 0, 0]]),
+        (0.02, 0.0, [[1, 0, 0], [0, 0, 0], [0, 1, 1]]),
+        (0.97, 0.02, [[1, 1, 0], [0, 0, 0], [0, 0, 1]]),
+    ],
+)
+def test_layers_at_the_ends_of_the_wall_are_whole(endo, mid, expected):
+    cells = Cells("bueno_orovio", endo=endo, mid=mid, width=0.1)
+    depths = [0.0, 0.6, 1.0] if endo < 0.6 else [0.0, 0.8, 1.0]
+    np.testing.assert_allclose(shares(cells, depths), expected, atol=1e-6)
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.01, 1))
+def test_layers_never_overlap_by_more_than_all(first, second, width):
+    near, far = sorted((first, second))
+    depth = np.linspace(0.0, 1.0, 101)
+    beyond = _beyond(depth, near, width), _beyond(depth, far, width)
+    assert np.all((beyond[1] >= 0.0) & (beyond[0] <= 1.0))
+    assert np.all(beyond[0] >= beyond[1] - 1e-9)  # no share of the cells between is negative
 
 
 def test_coordinates_beyond_the_wall_are_those_of_its_surface():
