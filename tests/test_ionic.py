@@ -543,6 +543,13 @@ def test_blend_mixes_cell_types_per_node():
     assert blend([blend(types, weights)], [1.0]).g_to.shape == (4,)
 
 
+def test_blend_takes_float64_weights_where_x64_is_off():
+    with jax.enable_x64(False):
+        mixed = blend([BuenoOrovio.endo(), BuenoOrovio.epi()], np.array([[0.5], [0.5]]))
+    assert mixed.tau_so1.dtype == np.float32
+    assert float(mixed.tau_so1[0]) == pytest.approx(35.00905)
+
+
 def test_blend_refuses_what_it_cannot_mix():
     endo, epi = BuenoOrovio.endo(), BuenoOrovio.epi()
     with pytest.raises(ValueError, match=r"weights of shape \(3,\) for 2 models"):

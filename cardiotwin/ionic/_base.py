@@ -282,4 +282,6 @@ def _is_number(leaf: Any) -> bool:
 
 def _float_of(value: Any) -> Any:
     dtype = getattr(value, "dtype", None)
-    return dtype if dtype is not None and jnp.issubdtype(dtype, jnp.floating) else default_float()
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        return default_float()
+    return jax.dtypes.canonicalize_dtype(dtype)  # NumPy's float64 is float32 where x64 is off
