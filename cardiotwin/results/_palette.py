@@ -43,9 +43,10 @@ def look_up(colours: Any, values: np.ndarray, span: tuple[float, float]) -> np.n
 
     table = np.array([*colours.colors[:, :3], to_rgb(NEVER)], np.float32)
     last = len(table) - 2
-    place = np.nan_to_num((values - span[0]) * (last / (span[1] - span[0])), nan=last + 1)
-    index = np.where(place > last, np.where(np.isnan(values), last + 1, last), place)
-    return table[np.maximum(index, 0).astype(np.int32)]
+    place = (values - span[0]) * (last / (span[1] - span[0]))
+    np.clip(place, 0, last, out=place)  # NaN stays NaN
+    np.nan_to_num(place, copy=False, nan=last + 1)
+    return table.take(place.astype(np.intp), axis=0)
 
 
 def _trimmed(source: str, name: str, low: float, high: float) -> Any:

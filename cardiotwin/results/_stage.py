@@ -149,6 +149,11 @@ class Drawing(NamedTuple):
         facets = _raster.Facets(place[:, :2], place[:, 2], self.triangles, self.light)
         return _raster.visible(facets, *framing.samples, nearest=self.nearest(framing))
 
+    def facing(self, least: float) -> np.ndarray:
+        """The triangles [facing, 3] whose normals are turned to the eye by a cosine of `least`."""
+        normals = _surface.unit(_surface.face_areas(self.points, self.triangles))
+        return self.triangles[normals @ self.view.frame()[2] > least]
+
     def nearest(self, framing: Framing) -> float:
         """Depth of the cutting plane on the picture."""
         if self.plane is None:

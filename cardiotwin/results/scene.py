@@ -23,6 +23,7 @@ _SCALE_BAR_MM = 20.0
 _HIDDEN_MM = 1.0  # depth behind the surface at which a line counts as hidden
 _MOST_LEVELS = 25
 _LINE_WIDTH = 0.6  # points
+_GRAZING = 0.05  # cosine below which a face is seen edge-on: lines on it would run together
 
 
 class HeartDirections(Protocol):
@@ -155,7 +156,7 @@ def _panel(
     seen = drawing.seen(framing)
     colours = look_up(activation_colours(), seen.weights @ drawing.values, span)
     picture = _raster.paint(seen, colours, *framing.samples)
-    pieces = _surface.isochrones(drawing.points, drawing.triangles, drawing.values, levels)
+    pieces = _surface.isochrones(drawing.points, drawing.facing(_GRAZING), drawing.values, levels)
     ends = framing.on_picture(pieces.reshape(-1, 3), drawing.view).reshape(-1, 2, 3)
     middle = ends.mean(axis=1)
     column, row = np.clip(middle[:, :2].astype(int), 0, np.array(framing.samples) - 1).T

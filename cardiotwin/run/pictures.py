@@ -117,9 +117,13 @@ def _spoken(ecg: dict[str, Any] | None) -> dict[str, str] | None:
     if ecg is None:
         return None
     rows = (
-        ("QRS", "qrs_duration_ms", "ms"),
-        ("QT", "qt_ms", "ms"),
-        ("QTcF", "qtc_fridericia_ms", "ms"),
+        ("QRS", "qrs_duration_ms", " ms"),
+        ("QT", "qt_ms", " ms"),
+        ("QTcF", "qtc_fridericia_ms", " ms"),
         ("Axis", "qrs_axis_deg", "°"),
     )
-    return {name: f"{ecg[key]:.0f} {unit}" for name, key, unit in rows if ecg.get(key) is not None}
+    return {
+        name: f"{ecg[key]:.0f}{unit}".replace("-", "−")
+        for name, key, unit in rows
+        if ecg.get(key) is not None
+    }
