@@ -2,6 +2,7 @@ import dataclasses
 import io
 import math
 import re
+import sys
 import time
 from html.parser import HTMLParser
 
@@ -181,6 +182,24 @@ def test_report_of_a_failed_run_with_nothing_else(tmp_path):
     assert "The run did not finish." in page.words
     assert any("NonFiniteError: at 12 ms" in words for words in page.words)
     assert "script" not in page.tags
+
+
+def test_report_without_plotly_says_so_and_keeps_the_rest(tmp_path, run, monkeypatch):
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    path = write_report(
+        tmp_path,
+        {"mesh": {"nodes": 52210}},
+        figures=run.figures,
+        mesh=run.mesh,
+        activation_time=run.times,
+        views=(FRONT,),
+    )
+    page = Outline(path.read_text(encoding="utf-8"))
+    assert "The rotatable map could not be made." in page.words
+    assert any("plotly" in words and "Error" in words for words in page.words)
+    assert "script" not in page.tags
+    assert "52,210" in page.words
+    assert page.tags.count("img") == 3
 
 
 def test_report_refuses_what_it_cannot_show(tmp_path, run):

@@ -82,7 +82,8 @@ def write_report(
 
     Warnings come first, then the figures, the rotatable activation map, the film, and every number
     of the summary in a table. A content-security policy in the file keeps browsers from asking
-    anything of the network, whatever texts the summary holds.
+    anything of the network, whatever texts the summary holds. Where plotly fails, the report says
+    why in the place of the rotatable map.
 
     Args:
         folder: where the report goes.
@@ -150,25 +151,30 @@ def _png_size(data: bytes) -> tuple[float, float]:
 def _rotatable(
     mesh: Mesh | None, activation_time: Any, views: Sequence[View] | None
 ) -> dict[str, Any]:
+    nothing = {"map_json": "", "map_note": "", "plotly_js": "", "map_failure": ""}
     if mesh is None or activation_time is None:
-        return {"map_json": "", "map_note": "", "plotly_js": ""}
-    from plotly.offline import get_plotlyjs
-
+        return nothing
     times = np.asarray(activation_time)
     if times.shape != (len(mesh.points),):
         raise ValueError(
             f"activation times have shape {times.shape}, expected ({len(mesh.points)},)"
         )
     views = tuple(default_views(mesh) if views is None else views)
-    figure, drawn, whole = map_json(mesh, times, views)
+    try:
+        from plotly.offline import get_plotlyjs
+
+        figure, drawn, whole = map_json(mesh, times, views)
+        script = get_plotlyjs()
+    except Exception as error:  # plotly missing or broken costs the map, not the report
+        return nothing | {"map_failure": f"{type(error).__name__}: {error}"}
     note = f"{drawn:,} triangles"
     if drawn < whole:
         note += f", merged from {whole:,} so that browsers turn them smoothly"
-    return {
+    return nothing | {
         # no "<" may end the script elements that hold them
         "map_json": figure.replace("<", "\\u003c"),
         "map_note": note,
-        "plotly_js": get_plotlyjs().replace("</script", "<\\/script"),
+        "plotly_js": script.replace("</script", "<\\/script"),
     }
 
 
