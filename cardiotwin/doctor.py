@@ -225,8 +225,8 @@ def _ffmpeg() -> Iterable[Finding]:
 
 
 def _machine() -> Iterable[Finding]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("cores", "ok", f"{cores}")
+    cores = session.cores()
+    yield Finding("cores", "ok", "unknown on this system" if cores is None else f"{cores}")
     memory = _memory()
     if memory is None:
         yield Finding("memory", "ok", "unknown on this system")

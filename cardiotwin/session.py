@@ -63,6 +63,13 @@ def cache_folder() -> Path | None:
     return base / f"jax-{_jax_version()}-{_processor()}"
 
 
+def cores() -> int | None:
+    """Processor cores that this process may use; None where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def _user_cache() -> Path:
     if sys.platform == "win32":
         return Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))

@@ -1,6 +1,5 @@
 """What a run found, as plain numbers for `summary.json` and the report."""
 
-import os
 import platform
 import subprocess
 import sys
@@ -17,7 +16,9 @@ from cardiotwin._version import __version__
 from cardiotwin.ecg.features import measurements
 from cardiotwin.propagation.solve import Solution
 from cardiotwin.propagation.velocity import measured_velocity
+from cardiotwin.session import cores
 from cardiotwin.twin import Twin
+from cardiotwin.units import MM3_PER_ML
 
 from .experiment import Experiment
 from .recorder import Recorder
@@ -37,9 +38,7 @@ def environment() -> dict[str, Any]:
         **{name: version(name) for name in PACKAGES},
         "device": str(jax.devices()[0]),
         "platform": platform.platform(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
     }
 
 
@@ -62,9 +61,9 @@ def describe_mesh(twin: Twin) -> dict[str, Any]:
     return {
         "nodes": len(mesh.points),
         "elements": len(mesh.cells),
-        "volume_ml": float(volumes.sum() / 1e3),
+        "volume_ml": float(volumes.sum() / MM3_PER_ML),
         "regions_ml": {
-            names.get(int(r), str(int(r))): float(volumes[mesh.regions == r].sum() / 1e3)
+            names.get(int(r), str(int(r))): float(volumes[mesh.regions == r].sum() / MM3_PER_ML)
             for r in np.unique(mesh.regions)
         },
     }
