@@ -147,6 +147,11 @@ def test_looking_runs_nothing(work, capsys):
         (["simulate", "mesh=slob"], "did you mean 'slab'"),
         (["simulate", "+thing={_target_: os.system, command: 'true'}"], "cannot be built"),
         (["simulate", "--resume"], "output.folder=FOLDER"),
+        (
+            ["simulate", "mesh.edge_length=1,2"],
+            "error: mesh.edge_length=1,2: several values; add -m",
+        ),
+        (["simulate", "mesh=5"], "mesh is a group; choose one of its options: slab"),
         (["simulate", "--config-dir", "absent"], "no such folder"),
         (["simulate", "--cfg", "job", "mesh.edge_lenght=1"], "did you mean"),
         (["simulate", "-m", "mesh.edge_length=1,long"], "which is not a quantity"),
@@ -252,6 +257,11 @@ def test_info_describes_a_mesh(tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)
     assert main(["info", str(tmp_path / "absent.vtu")]) in (1, 2)
     assert "absent.vtu" in capsys.readouterr().err
+    assert main(["info", str(tmp_path)]) == 2
+    assert "this is a folder: name a mesh file" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["info", str(tmp_path / "empty" / "a.vtu")]) == 2
+    assert "its folder holds nothing" in capsys.readouterr().err
 
 
 def test_cache_folder_follows_the_environment(monkeypatch, tmp_path):

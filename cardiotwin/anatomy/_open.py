@@ -18,13 +18,15 @@ def open_file(path: Path, unit: str | None) -> FileMesh:
         length_exponent(unit)
     zipped = path.suffix.lower() == ".gz"
     suffix = (path.with_suffix("") if zipped else path).suffix.lower()
-    if suffix in carp.SUFFIXES or (not suffix and not path.is_file()):
+    folder = path.is_dir() and not carp.is_base(path)
+    if suffix in carp.SUFFIXES or not (suffix or path.is_file() or folder):
         return carp.read(path, unit or "um")
     check_exists(path)
     if suffix not in READABLE and suffix not in _vtk_files.SUFFIXES:
+        what = f"the format {suffix!r}" if suffix else "a file without a suffix"
         raise ValueError(
-            f"{path}: the format {suffix or 'without a suffix'!r} cannot be read: convert it to "
-            f"one of {', '.join(READABLE)} (each also with .gz)"
+            f"{path}: {what} cannot be read: convert it to one of {', '.join(READABLE)} (each also "
+            "with .gz)"
         )
     if zipped and suffix in _meshio_files.SEVERAL_FILES:
         raise ValueError(
@@ -62,8 +64,14 @@ def check_exists(path: Path) -> None:
     """Raise an error that shows what lies beside a file that is missing."""
     if path.is_file():
         return
-    near = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    there = f"its folder holds {', '.join(near[:8])}" if near else "its folder does not exist"
+    if path.is_dir():
+        raise ValueError(
+            f"{path}: this is a folder: name a mesh file, such as {path / 'heart.vtu'}"
+        )
+    there = "its folder does not exist"
+    if path.parent.is_dir():
+        near = sorted(p.name for p in path.parent.iterdir())
+        there = f"its folder holds {', '.join(near[:8]) or 'nothing'}"
     raise ValueError(f"{path}: there is no such file ({there}): correct the path")
 
 

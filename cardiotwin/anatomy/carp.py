@@ -145,12 +145,20 @@ def base_of(path: Path) -> tuple[Path, bool]:
     return (path.with_suffix(""), suffix in BINARY) if suffix in SUFFIXES else (path, False)
 
 
+def is_base(path: Path) -> bool:
+    """Whether files of points lie beside a base name, text or binary."""
+    return _has_text(path) or sibling(path, ".bpts").exists()
+
+
 def _base(path: Path) -> tuple[Path, bool]:
     plain = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     if plain.suffix.lower() in SUFFIXES:
         return plain.with_suffix(""), plain.suffix.lower() in BINARY
-    text = any(sibling(plain, ".pts" + zipped).exists() for zipped in ("", ".gz"))
-    return plain, not text and sibling(plain, ".bpts").exists()
+    return plain, is_base(plain) and not _has_text(plain)
+
+
+def _has_text(base: Path) -> bool:
+    return any(sibling(base, ".pts" + zipped).exists() for zipped in ("", ".gz"))
 
 
 def _existing(base: Path, binary_suffix: str, text_suffix: str, binary: bool) -> Path:

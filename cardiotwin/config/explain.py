@@ -32,8 +32,8 @@ def explain(error: Exception, loader: Any) -> ValueError:
     found = re.search(r"Ambiguous value for argument '([^']+)'", text)
     if found:
         return ValueError(
-            f"{found.group(1)}: several values; add -m to run one job for each, or write "
-            "key=[value1,value2] for a list"
+            f"{found.group(1).lstrip('+')}: several values; add -m to run one job for each, or "
+            "write key=[value1,value2] for a list"
         )
     causes = [text] if text else []
     if error.__cause__ is not None and str(error.__cause__):

@@ -78,6 +78,9 @@ class GuardedLoader(ConfigLoaderImpl):
             return line
         key = override.key_or_group
         if self.repository.group_exists(key):
+            if isinstance(override.value(), int | float | dict):
+                options = ", ".join(self.get_group_options(key))
+                raise ValueError(f"{line}: {key} is a group; choose one of its options: {options}")
             return f"~{key}" if override.value() is None else line  # leads=null: nothing of it
         return "++" + line
 

@@ -94,7 +94,8 @@ def _refusal(name: str, reason: str = "") -> str:
     because = f" ({reason})" if reason else ""
     return (
         f"{name!r} cannot be built from a configuration{because}; a _target_ must be a public "
-        f"class or function that {PACKAGE} itself defines, such as {PACKAGE}.anatomy.biventricle"
+        f"class or function that {PACKAGE} itself defines, such as "
+        f"{PACKAGE}.anatomy.idealised.biventricle"
     )
 
 
