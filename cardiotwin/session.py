@@ -59,8 +59,23 @@ def cache_folder() -> Path | None:
     ready = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if ready and not chosen:
         return Path(ready)
-    base = Path(chosen).expanduser() if chosen else _user_cache() / "cardiotwin"
-    return base / f"jax-{_jax_version()}-{_processor()}"
+    return _own_cache() / f"jax-{_jax_version()}-{_processor()}"
+
+
+def results_folder() -> Path | None:
+    """Say where results that never change (velocity curves, tunings) are kept between runs.
+
+    Returns:
+        The folder (not created), or None where ``CARDIOTWIN_CACHE`` switches the cache off.
+    """
+    if os.environ.get(CACHE_VARIABLE, "").lower() in _OFF:
+        return None
+    return _own_cache()
+
+
+def _own_cache() -> Path:
+    chosen = os.environ.get(CACHE_VARIABLE, "")
+    return Path(chosen).expanduser() if chosen else _user_cache() / "cardiotwin"
 
 
 def cores() -> int | None:

@@ -29,7 +29,7 @@ from cardiotwin.tissue.sites import (
     endocardial_layer,
     sinus_rhythm,
 )
-from cardiotwin.tissue.stimulus import AbstractStimulus
+from cardiotwin.tissue.stimulus import AbstractStimulus, check_radius, check_train
 
 MODELS: dict[str, type[AbstractIonicModel]] = {
     "mitchell_schaeffer": MitchellSchaeffer,
@@ -252,10 +252,13 @@ class Myocardium(eqx.Module):
     ):
         self.conductivity = dict(conductivity or {"default": Conductivity()})
         self.chi, self.c_m = chi, c_m
-        if velocity is not None and len(velocity) != 3:
+        fits = velocity is None or (
+            len(velocity) == 3 and all(np.isfinite(v) and v > 0 for v in velocity)
+        )
+        if not fits:
             raise ValueError(
-                f"Myocardium: velocity is {list(velocity)}; give three velocities in m/s, along "
-                "fibre, sheet and normal, or null for untuned conductivities."
+                f"Myocardium: velocity is {velocity}; give three velocities in m/s, all positive, "
+                "along fibre, sheet and normal, or null for untuned conductivities."
             )
         if velocity is None and endocardium is not None:
             raise ValueError(
@@ -322,6 +325,8 @@ class SinusRhythm(eqx.Module):
             raise ValueError("SinusRhythm: no sites; give at least one root node.")
         self.radius, self.delay, self.amplitude = radius, delay, amplitude
         self.duration, self.period, self.count = duration, period, count
+        check_radius(self)
+        check_train(self, [site.onset + delay for site in self.sites])
 
     def on(self, anatomy: Anatomy) -> AbstractStimulus:
         """Place the root nodes on a heart."""
@@ -371,16 +376,19 @@ class Twin(NamedTuple):
         """Make every part on a mesh; the parts left out take their defaults.
 
         Raises:
-            ValueError: a part does not fit the mesh, such as rules without labelled surfaces.
+            ValueError: a part does not fit the mesh, such as rules without labelled surfaces or a
+                stimulus that reaches no node.
         """
         anatomy = Anatomy(mesh)
         frame = (fibres or RuleBasedFibres()).on(anatomy)
         stimulus = SinusRhythm() if stimulus is None else stimulus
+        placed = stimulus.on(anatomy) if isinstance(stimulus, SinusRhythm) else stimulus
+        placed.pulses(mesh.points)  # one that misses the tissue is refused now, not after tuning
         return cls(
             anatomy=anatomy,
             tissue=(myocardium or Myocardium()).on(anatomy, frame),
             cell=(cells or Cells()).on(anatomy),
-            stimulus=stimulus.on(anatomy) if isinstance(stimulus, SinusRhythm) else stimulus,
+            stimulus=placed,
         )
 
     def problem(self) -> Monodomain:

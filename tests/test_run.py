@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 
 from cardiotwin.anatomy.idealised import slab
+from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES
 from cardiotwin.propagation.solve import NonFiniteError
 from cardiotwin.results.vtkhdf import read_steps
-from cardiotwin.run import Experiment, Output, Solver, simulate, tune
-from cardiotwin.tissue.stimulus import BoxStimulus
-from cardiotwin.twin import Cells, MeshFibres, Myocardium
+from cardiotwin.run import Experiment, Output, Recording, Solver, simulate, tune
+from cardiotwin.run.memory import remembered
+from cardiotwin.tissue.stimulus import BoxStimulus, FocalStimulus
+from cardiotwin.twin import Cells, MeshFibres, Myocardium, SinusRhythm
 
+WORK = sys.modules["cardiotwin.run.simulate"]  # the function of that name hides the module
 MESH = slab((16.0, 4.0, 2.0), 1.0, pattern="bcc")
 
 
@@ -76,12 +79,13 @@ def test_untuned_velocities_are_warned_about_with_their_size(finished):
         assert row["error"] == pytest.approx(row["measured_m_per_s"] / exact - 1)
 
 
-def test_a_finished_run_is_not_overwritten(finished):
+def test_a_finished_run_is_not_overwritten(finished, capsys):
     folder, summary = finished
     with pytest.raises(ValueError, match="holds a finished run"):
         simulate(experiment(), folder, progress=False)
-    again = simulate(experiment(), folder, progress=False, resume=True)
+    again = simulate(experiment(), folder, progress=True, resume=True)
     assert again["timings_s"] == summary["timings_s"]
+    assert "is finished: nothing to go on with" in capsys.readouterr().err
 
 
 def test_a_blow_up_keeps_what_was_good(tmp_path):
@@ -100,12 +104,83 @@ def test_a_blow_up_keeps_what_was_good(tmp_path):
     assert (tmp_path / "probes.csv").exists()
 
 
-def test_frames_must_fall_on_samples(tmp_path):
-    with (
-        pytest.warns(UserWarning, match="Along the"),
-        pytest.raises(ValueError, match=r"not a multiple of solver\.every"),
-    ):
-        simulate(experiment(frames_every=2.5), tmp_path, progress=False)
+def test_frames_must_fall_on_samples():
+    with pytest.raises(ValueError, match=r"not a multiple of solver\.every"):
+        experiment(frames_every=2.5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"output": Output(probes=[[500.0, 0.0, 0.0]])}, "probe 0 at .* Move it into the tissue"),
+        ({"leads": "inside"}, "Electrode V1 at .* is inside the heart"),
+        ({"leads": "absent.json"}, "absent.json"),
+        ({"stimulus": BoxStimulus([50, 0, 0], [51, 1, 1])}, "no node lies between"),
+    ],
+)
+def test_what_can_be_refused_is_refused_before_velocities_are_measured(
+    tmp_path, monkeypatch, change, message
+):
+    monkeypatch.setattr(WORK, "tuned_twin", lambda *_: pytest.fail("too late"))
+    made = experiment()
+    if "leads" in change:
+        file = tmp_path / "inside.json"
+        places = {name: [-200.0, 0.0, 0.0] for name in TWELVE_LEAD_ELECTRODES}
+        places["V1"] = [2.0, 2.0, 1.0]
+        file.write_text(json.dumps(places))
+        change = {"leads": Recording(str(file.with_stem(Path(change["leads"]).stem)))}
+    for name, value in change.items():
+        setattr(made, name, value)
+    with pytest.raises((ValueError, OSError), match=message):
+        simulate(made, tmp_path / "run", progress=False)
+
+
+def test_a_fresh_run_does_not_keep_the_checkpoint_of_an_earlier_one(tmp_path, monkeypatch):
+    np.savez(tmp_path / "checkpoint.npz", physics=np.array("other"), step=np.array(10))
+    monkeypatch.setattr(WORK, "tuned_twin", lambda _, twin, __: (twin, {}))
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WORK, "solve", kill)
+    with pytest.raises(KeyboardInterrupt):
+        simulate(experiment(), tmp_path, progress=False)
+    assert json.loads((tmp_path / "summary.json").read_text())["status"] == "interrupted"
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_damaged_leftovers_are_told_apart(tmp_path, monkeypatch):
+    monkeypatch.setattr(WORK, "tuned_twin", lambda _, twin, __: (twin, {}))
+    (tmp_path / "summary.json").write_text('{"status": "fin')
+    (tmp_path / "checkpoint.npz").write_bytes(b"PK\x03\x04 and then nothing")
+    with pytest.raises(ValueError, match=r"checkpoint.npz is damaged .* Delete it"):
+        simulate(experiment(), tmp_path, progress=False, resume=True)
+    with pytest.raises(ValueError, match=r"summary.json is a file; name a folder"):
+        simulate(experiment(), tmp_path / "summary.json", progress=False)
+
+
+def test_results_kept_between_runs_survive_damage_and_a_cache_that_cannot_be_written(
+    tmp_path, monkeypatch
+):
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return {"answer": 42}
+
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "jax" / "compiled"))
+    for expected in (1, 1):
+        assert remembered("kind", ("key",), compute) == {"answer": 42}
+        assert len(calls) == expected
+    (kept,) = (tmp_path / "cache" / "kind").iterdir()
+    assert not (tmp_path / "jax").exists()  # JAX's own folder is left to JAX
+    kept.write_text("{")
+    assert remembered("kind", ("key",), compute) == {"answer": 42}
+    assert json.loads(kept.read_text()) == {"answer": 42}
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("CARDIOTWIN_CACHE", str(tmp_path / "file"))
+    assert remembered("kind", ("key",), compute) == {"answer": 42}
+    assert len(calls) == 3
 
 
 def test_tune_reports_and_writes(tmp_path):
@@ -185,3 +260,22 @@ def test_a_checkpoint_of_other_physics_is_refused(tmp_path):
 def test_times_that_do_not_fit_are_refused_before_any_work(times, message):
     with pytest.raises(ValueError, match=message):
         Solver(**times)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Output(frames_every=float("nan")), "frames_every"),
+        (lambda: Output(checkpoint_seconds=-1.0), "checkpoint_seconds"),
+        (lambda: Recording(rr=-5.0), r"rr is -5.0 ms; give a positive interval"),
+        (lambda: SinusRhythm(count=0), "SinusRhythm: count is 0"),
+        (lambda: SinusRhythm(radius=-1.0), "SinusRhythm: radius is -1.0 mm"),
+        (lambda: SinusRhythm(delay=-1.0), "SinusRhythm: onset is"),
+        (lambda: FocalStimulus([[0, 0, 0]], radius=float("nan")), "FocalStimulus: radius is nan"),
+        (lambda: Myocardium(velocity=(0.6, -0.3, 0.3)), "Myocardium: velocity is"),
+        (lambda: Myocardium(velocity=(0.6, float("nan"), 0.3)), "Myocardium: velocity is"),
+    ],
+)
+def test_parts_that_cannot_be_are_refused_when_they_are_made(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import jax
 import numpy as np
@@ -52,22 +53,30 @@ def load(folder: Path, key: str) -> Saved | None:
     """Read the checkpoint of a run; None where there is none.
 
     Raises:
-        ValueError: it belongs to another heart, another configuration or another version.
+        ValueError: it belongs to another heart, another configuration or another version, or is
+            damaged.
     """
     path = folder / FILE
     if not path.exists():
         return None
-    with np.load(path, allow_pickle=False) as file:
-        if str(file["physics"]) != key:
-            raise ValueError(
-                f"The checkpoint {path} was made with other physics: mesh, tissue, cells, "
-                "stimulus, time step or version differ. Resume with the configuration it was made "
-                "with (config.yaml beside it), or start anew in another folder."
-            )
-        leaves = tuple(file[name] for name in sorted(file.files) if name.startswith("leaf_"))
-        records = {
-            name.removeprefix("record_"): file[name]
-            for name in file.files
-            if name.startswith("record_")
-        }
-        return Saved(Checkpoint(int(file["step"]), leaves), records)
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        physics, step = str(arrays["physics"]), int(arrays["step"])
+    except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
+        raise ValueError(
+            f"The checkpoint {path} is damaged ({error}). Delete it; --resume then starts anew."
+        ) from error
+    if physics != key:
+        raise ValueError(
+            f"The checkpoint {path} was made with other physics: mesh, tissue, cells, "
+            "stimulus, time step or version differ. Resume with the configuration it was made "
+            "with (config.yaml beside it), or start anew in another folder."
+        )
+    leaves = tuple(arrays[name] for name in sorted(arrays) if name.startswith("leaf_"))
+    records = {
+        name.removeprefix("record_"): values
+        for name, values in arrays.items()
+        if name.startswith("record_")
+    }
+    return Saved(Checkpoint(step, leaves), records)

@@ -7,11 +7,12 @@ import numpy as np
 
 from cardiotwin._types import Millimetres, Milliseconds
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
 from cardiotwin.ecg.thorax import Thorax, place_electrodes
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
-from cardiotwin.propagation.solve import check_times
+from cardiotwin.propagation.solve import WHOLE, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
 
@@ -64,6 +65,8 @@ class Recording:
     ):
         self.file, self.unit = electrodes, unit
         self.conductor = UnboundedConductor() if conductor is None else conductor
+        if not (np.isfinite(rr) and rr > 0):
+            raise ValueError(f"Recording: rr is {rr} ms; give a positive interval between beats.")
         self.thorax, self.rr = thorax, rr
 
     def electrodes(self, mesh: Mesh) -> Electrodes:
@@ -75,6 +78,7 @@ class Recording:
         if self.file is not None:
             found = read_electrodes(self.file, unit=self.unit)
             found.require_twelve_leads()
+            check_clearance(mesh, found)
             return found
         return place_electrodes(mesh, thorax=self.thorax)
 
@@ -112,10 +116,10 @@ class Output:
         report: bool = True,
         checkpoint_seconds: float = 60.0,
     ):
-        if frames_every < 0 or checkpoint_seconds < 0:
+        if not (0 <= frames_every < np.inf and 0 <= checkpoint_seconds < np.inf):
             raise ValueError(
                 f"Output: frames_every ({frames_every}) and checkpoint_seconds "
-                f"({checkpoint_seconds}) must not be negative; 0 switches them off."
+                f"({checkpoint_seconds}) must be finite and not negative; 0 switches them off."
             )
         self.folder, self.overwrite = folder, overwrite
         self.frames_every = frames_every
@@ -137,6 +141,9 @@ class Experiment:
         leads: the ECG; None for none.
         output: files and pictures.
         name: for titles.
+
+    Raises:
+        ValueError: frames are asked for at times that the solver does not stop at.
     """
 
     def __init__(
@@ -159,6 +166,11 @@ class Experiment:
         self.solver = Solver() if solver is None else solver
         self.leads = leads
         self.output = Output() if output is None else output
+        if not is_multiple(self.output.frames_every, self.solver.every):
+            raise ValueError(
+                f"output.frames_every = {self.output.frames_every:g} ms is not a multiple of "
+                f"solver.every = {self.solver.every:g} ms; give a multiple, or 0 for no frames."
+            )
 
     def twin(self) -> Twin:
         """Assemble the heart, its diffusivities not tuned yet."""
@@ -169,3 +181,8 @@ class Experiment:
             cells=self.ionic,
             stimulus=self.stimulus,
         )
+
+
+def is_multiple(value: float, unit: float) -> bool:
+    """Whether a time is a whole number of intervals, zero included."""
+    return abs(value / unit - round(value / unit)) < WHOLE

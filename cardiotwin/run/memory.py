@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from cardiotwin._version import __version__
 from cardiotwin.results.tables import write_json
-from cardiotwin.session import cache_folder
+from cardiotwin.session import results_folder
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -28,15 +29,16 @@ def remembered(kind: str, key: Any, compute: Callable[[], dict[str, Any]]) -> di
     Returns:
         The result, with lists in place of arrays where it was looked up.
     """
-    folder = cache_folder()
+    folder = results_folder()
     if folder is None:
         return compute()
-    path = folder.parent / kind / f"{_digest(key)}.json"
-    if path.exists():
+    path = folder / kind / f"{_digest(key)}.json"
+    # a cache that cannot be read or written costs time, not the run
+    with suppress(OSError, ValueError):
         return json.loads(path.read_text(encoding="utf-8"))
     result = compute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, result)
+    with suppress(OSError):
+        write_json(path, result)
     return result
 
 

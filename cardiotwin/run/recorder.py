@@ -13,7 +13,7 @@ from cardiotwin.results.vtkhdf import VTKHDFWriter
 from cardiotwin.twin import Twin
 
 from .checkpoint import Saved
-from .experiment import Experiment
+from .experiment import Experiment, is_multiple
 
 FRAMES = "beat.vtkhdf"
 
@@ -53,7 +53,7 @@ class Recorder:
         if saved is not None:
             self._times = saved.records["times"].tolist()
             self._samples = {k: list(v) for k, v in saved.records.items() if k != "times"}
-        self._writer = self._open(twin, experiment.solver.every)
+        self._writer = self._open(twin)
 
     def __call__(self, frame: Frame) -> None:
         """Keep a frame; the one at which a resumed run starts is already there."""
@@ -61,7 +61,7 @@ class Recorder:
             self._times.append(frame.t)
             for name, value in frame.outputs.items():
                 self._samples.setdefault(name, []).append(np.asarray(value))
-            if self._writer is not None and _multiple(frame.t, self._output.frames_every):
+            if self._writer is not None and is_multiple(frame.t, self._output.frames_every):
                 self._writer.append(frame.t, {"V": np.asarray(frame.v)})
         self._report(frame.t)
 
@@ -96,15 +96,9 @@ class Recorder:
         """Everything sampled so far, for a checkpoint."""
         return {"times": self.times} | {k: np.stack(v) for k, v in self._samples.items()}
 
-    def _open(self, twin: Twin, every: float) -> VTKHDFWriter | None:
-        interval = self._output.frames_every
-        if not interval:
+    def _open(self, twin: Twin) -> VTKHDFWriter | None:
+        if not self._output.frames_every:
             return None
-        if not _multiple(interval, every):
-            raise ValueError(
-                f"output.frames_every = {interval:g} ms is not a multiple of solver.every = "
-                f"{every:g} ms; give a multiple, or 0 for no frames."
-            )
         path = self._folder / FRAMES
         if self._times and path.exists():
             return VTKHDFWriter.resume(path, until_ms=self._times[-1])
@@ -120,7 +114,3 @@ class Recorder:
         write_ecg_csv(self._folder / "ecg.csv", self.times, ecg, LEAD_NAMES)
         if self._output.wfdb and len(self.times) > 1:
             write_wfdb(self._folder, "ecg", self.times, ecg, LEAD_NAMES)
-
-
-def _multiple(value: float, unit: float) -> bool:
-    return abs(value / unit - round(value / unit)) < 1e-6

@@ -56,10 +56,11 @@ def simulate(
         NonFiniteError: the voltage became NaN or infinite; what was written until then is kept.
     """
     folder = Path(folder)
+    journal = Journal(progress)
     finished = _open_folder(folder, experiment.output.overwrite, resume)
     if finished is not None:
+        journal.say(f"the run in {folder} is finished: nothing to go on with")
         return finished
-    journal = Journal(progress)
     found: dict[str, Any] = {
         "name": experiment.name,
         "status": "running",
@@ -85,19 +86,28 @@ def simulate(
 
 def _open_folder(folder: Path, overwrite: bool, resume: bool) -> dict[str, Any] | None:
     """Make the folder; return the summary of a finished run that need not be repeated."""
-    path = folder / SUMMARY
-    if path.exists():
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept.get("status") == "finished":
-            if resume:
-                return kept
-            if not overwrite:
-                raise ValueError(
-                    f"{folder} holds a finished run. Choose another folder, or say "
-                    "output.overwrite=true to replace it."
-                )
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; name a folder for the results.")
+    kept = _kept(folder / SUMMARY)
+    if kept.get("status") == "finished":
+        if resume:
+            return kept
+        if not overwrite:
+            raise ValueError(
+                f"{folder} holds a finished run. Choose another folder, or say "
+                "output.overwrite=true to replace it."
+            )
     folder.mkdir(parents=True, exist_ok=True)
     return None
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """The summary that an earlier run left; empty where there is none, or none that can be read."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return kept if isinstance(kept, dict) else {}
 
 
 class _Ready(NamedTuple):
@@ -136,18 +146,18 @@ def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) ->
     """Everything that can be refused before the solver starts."""
     with journal.stage("assembling the heart: fibres, cells, stimulus", "assemble"):
         twin = experiment.twin()
+        nodes, labels = choose_probes(twin.anatomy, experiment.output.probes)
+        leads = experiment.leads
+        electrodes = None if leads is None else leads.electrodes(twin.mesh)
     twin, found["velocity"] = tuned_twin(experiment, twin, journal)
-    nodes, labels = choose_probes(twin.anatomy, experiment.output.probes)
     observe: dict[str, AbstractObservable] = {
         "activation": ActivationTime(twin.cell.activation_threshold),
         "repolarisation": RepolarisationTime(twin.cell.repolarisation_threshold),
         "probes": Probe(nodes),
     }
-    electrodes = None
-    if experiment.leads is not None:
+    if leads is not None and electrodes is not None:
         with journal.stage("lead field"):
-            electrodes = experiment.leads.electrodes(twin.mesh)
-            field = experiment.leads.lead_field(twin, electrodes)
+            field = leads.lead_field(twin, electrodes)
         observe["leads"] = Leads(field.field, field.names)
         found["lead_field"] = field.method
     return _Ready(twin, observe, labels, electrodes)
@@ -167,6 +177,11 @@ def _solve(
     start = 0.0 if saved is None else saved.checkpoint.step * solver.dt
     if saved is not None:
         journal.say(f"going on from the checkpoint at {start:g} ms")
+    else:
+        # one of an earlier run would not go with the frames that are written from here on
+        (folder / checkpoint.FILE).unlink(missing_ok=True)
+        if resume:
+            journal.say(f"no checkpoint in {folder}: starting at 0 ms")
     # a speed in node-steps only where every step is as long
     steady = {} if solver.quiet_dt else {"nodes": len(twin.mesh.points), "dt": solver.dt}
     report = Progress(solver.t1, t0=start, enabled=progress, **steady)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -110,7 +111,8 @@ class FocalStimulus(AbstractStimulus):
         self.onset = np.broadcast_to(np.asarray(onset, float), len(self.sites)).copy()
         self.radius, self.amplitude = float(radius), float(amplitude)
         self.duration, self.period, self.count = float(duration), float(period), int(count)
-        _check_train(self)
+        check_radius(self)
+        check_train(self, self.onset)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
         """Locate the stimulus on the nodes of a mesh."""
@@ -167,7 +169,7 @@ class BoxStimulus(AbstractStimulus):
             )
         self.onset, self.amplitude, self.duration = float(onset), float(amplitude), float(duration)
         self.period, self.count = float(period), int(count)
-        _check_train(self)
+        check_train(self, self.onset)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
         """Locate the stimulus on the nodes of a mesh."""
@@ -213,7 +215,7 @@ class NodalStimulus(AbstractStimulus):
         self.onset = np.broadcast_to(np.asarray(onset, float), self.nodes.shape).copy()
         self.amplitude, self.duration = float(amplitude), float(duration)
         self.period, self.count = float(period), int(count)
-        _check_train(self)
+        check_train(self, self.onset)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
         """Locate the stimulus on the nodes of a mesh."""
@@ -276,14 +278,32 @@ def _pulses(train, here: np.ndarray, onset: np.ndarray) -> Pulses:
     )
 
 
-def _check_train(train) -> None:
+def check_radius(stimulus: Any) -> None:
+    """Refuse a radius that is negative or not finite, naming the class of the stimulus."""
+    if not (np.isfinite(stimulus.radius) and stimulus.radius >= 0):
+        raise ValueError(
+            f"{type(stimulus).__name__}: radius is {stimulus.radius} mm; give a number that is not "
+            "negative, an edge length of the mesh or two."
+        )
+
+
+def check_train(train: Any, onset: Any) -> None:
+    """Refuse a train of pulses that cannot be: its strength, its times and their number.
+
+    Args:
+        train: has `amplitude`, `duration`, `period` and `count`.
+        onset: of the first pulse, one or many, ms.
+
+    Raises:
+        ValueError: names the class of `train` and what is wrong with it.
+    """
     name = type(train).__name__
     for field in ("amplitude", "duration", "period", "count"):
         value = getattr(train, field)
         if not (np.isfinite(value) and value > 0):
             raise ValueError(f"{name}: {field} is {value}; give a positive number.")
-    if np.any(np.asarray(train.onset) < 0) or not np.isfinite(train.onset).all():
-        raise ValueError(f"{name}: onset is {train.onset} ms; a run starts at 0 ms.")
+    if np.any(np.asarray(onset) < 0) or not np.isfinite(onset).all():
+        raise ValueError(f"{name}: onset is {onset} ms; a run starts at 0 ms.")
     if train.count > 1 and train.period <= train.duration:
         raise ValueError(
             f"{name}: the period, {train.period} ms, must exceed the duration, "
