@@ -95,9 +95,11 @@ def write_mesh(
     for name, array in arrays.items():
         root.create_dataset(name, data=array, **COMPRESSED)
     steps = root.create_group("Steps")
+    # Count and times are made one after the other: their headers then lie side by side in the file,
+    # in this order, so that a flush writes both at once (docs/decisions/0003).
     steps.attrs["NSteps"] = np.int64(0)
-    steps.create_group("PointDataOffsets")
     step_array(steps, "Values", (), "f8")
+    steps.create_group("PointDataOffsets")
     for name in ("PartOffsets", "NumberOfParts", "PointOffsets"):
         step_array(steps, name, ())
     for name in ("CellOffsets", "ConnectivityIdOffsets"):

@@ -4,9 +4,9 @@ The layout is version 2.0 of VTK's HDF5 format, the lowest one with time steps, 
 reader since VTK 9.3 (ParaView 5.12) opens it: https://docs.vtk.org/en/latest/design_documents
 (VTKHDFFileFormat). The mesh is one part whose offsets are 0 in every step, which readers take as
 a static mesh. A step becomes visible only when all its data lie in the file: data and offsets,
-flush; the step count, flush; its time, flush. A killed run therefore leaves a file that opens and
-holds every step whose time was written. (The times come last because VTK 9.7 reads as many of them
-as the file holds into room for as many as the count says, and crashes where there are more.)
+flush; the step count and its time, flush. A killed run therefore leaves a file that opens and
+holds every step whose time was written. (VTK 9.7 reads as many times as the file holds into room
+for as many as the count says, and crashes where there are more: the count must never come second.)
 """
 
 import json
@@ -267,12 +267,11 @@ class VTKHDFWriter:
             dataset.resize(index + 1, axis=0)
             dataset[index] = values.get(key, 0)
         self._file.flush()
-        self._steps.attrs.modify("NSteps", np.int64(index + 1))
-        self._file.flush()
         times = self._steps["Values"]
         times.resize(index + 1, axis=0)
         times[index] = t_ms
-        self._file.flush()
+        self._steps.attrs.modify("NSteps", np.int64(index + 1))
+        self._file.flush()  # writes the count no later than the number of times
         self.times.append(float(t_ms))
 
     def _field(self, name: str, tail: tuple[int, ...]) -> Any:
