@@ -74,6 +74,10 @@ def _report(error: Exception) -> int:
     if ours or isinstance(error, (ValueError, OSError)):
         print(f"cardiotwin: error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT if isinstance(error, ValueError) else EXIT_FAILED
+    if isinstance(error, MemoryError):
+        advice = "use longer edges (fewer nodes), output.frames_every=0 or a larger machine"
+        print(f"cardiotwin: error: not enough memory: {error}; {advice}", file=sys.stderr)
+        return EXIT_FAILED
     print(f"cardiotwin: error: {type(error).__name__}: {error}\n{again}", file=sys.stderr)
     return EXIT_FAILED
 

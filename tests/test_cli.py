@@ -180,6 +180,7 @@ def test_traceback_only_when_asked_for(work, capsys, monkeypatch):
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(28, "No space left on device"), 1, "No space left"),
         (RuntimeError("lost"), 1, "RuntimeError: lost"),
+        (MemoryError("37 GiB"), 1, "not enough memory: 37 GiB; use longer edges"),
         (ValueError("bad"), 2, "error: bad"),
     ],
 )

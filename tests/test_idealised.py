@@ -276,6 +276,12 @@ def test_shape_refuses(changes, message):
         BiventricleShape(**changes)
 
 
+@pytest.mark.parametrize("make", [lambda: biventricle(0.01), lambda: slab((20.0, 7.0, 3.0), 0.001)])
+def test_more_nodes_than_a_mesh_can_number_are_refused_at_once(make):
+    with pytest.raises(ValueError, match=r"is more than the 1.1e\+09 .* use a longer edge length"):
+        make()
+
+
 @pytest.mark.parametrize("edge_length", [0.0, -1.0, 4.0, np.nan])
 def test_edge_too_large_names_the_largest_that_works(edge_length):
     with pytest.raises(ValueError, match="edge_length must be positive and at most") as refusal:

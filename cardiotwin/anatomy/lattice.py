@@ -11,9 +11,12 @@ Three patterns, all conforming and with flat faces on the six sides:
 """
 
 import itertools
+import math
 from typing import Literal
 
 import numpy as np
+
+LARGEST = 2**30  # cubes: up to two nodes each, numbered by int32
 
 Pattern = Literal["kuhn", "alternating", "bcc"]
 
@@ -36,12 +39,26 @@ def box_lattice(counts: tuple[int, int, int], pattern: Pattern) -> tuple[np.ndar
     Returns:
         Points float64 [nodes, 3] in units of the cube edge, corner (0, 0, 0) at the origin, and
         cells int32 [elements, 4] of positive volume.
+
+    Raises:
+        ValueError: more cubes than a mesh can number.
     """
+    check_counts(counts)
     if pattern == "bcc":
         points, cells = _body_centred(counts)
     else:
         points, cells = _kuhn(counts, mirrored=pattern == "alternating")
     return points, orient_positive(points, cells)
+
+
+def check_counts(counts: tuple[int, int, int]) -> None:
+    """Refuse a lattice whose nodes 32-bit numbers cannot count, before any of it is made."""
+    cubes = math.prod(int(n) for n in counts)
+    if cubes > LARGEST:
+        raise ValueError(
+            f"a lattice of {' x '.join(map(str, counts))} = {cubes:.2g} cubes is more than the "
+            f"{LARGEST:.2g} that a mesh can hold: use a longer edge length"
+        )
 
 
 def orient_positive(points: np.ndarray, cells: np.ndarray) -> np.ndarray:

@@ -21,7 +21,12 @@ import numpy as np
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
 
-from cardiotwin.anatomy.lattice import body_centred_cells, body_centred_points, orient_positive
+from cardiotwin.anatomy.lattice import (
+    body_centred_cells,
+    body_centred_points,
+    check_counts,
+    orient_positive,
+)
 
 Depth = Callable[[np.ndarray], np.ndarray]
 
@@ -52,10 +57,11 @@ def stuff(
         Points float64 [nodes, 3] mm and cells int32 [elements, 4] of positive volume.
 
     Raises:
-        ValueError: the spacing misses the body altogether.
+        ValueError: the spacing misses the body altogether, or asks for more than a mesh can hold.
     """
     nx, ny, nz = (int(n) for n in np.ceil((upper - lower) / spacing))
     counts = (nx, ny, nz)
+    check_counts(counts)
     origin = upper - spacing * np.array(counts)
     points = origin + spacing * body_centred_points(counts)
     points[np.isclose(points[:, 2], upper[2], rtol=0.0, atol=1e-9 * spacing), 2] = upper[2]
