@@ -315,6 +315,11 @@ def test_bad_electrode_files(tmp_path, name, text, message):
         read_electrodes(path)
 
 
+def test_missing_electrode_file(tmp_path):
+    with pytest.raises(ValueError, match=r"absent.json: there is no such file"):
+        read_electrodes(tmp_path / "absent.json")
+
+
 def test_unknown_unit_and_bad_shape():
     with pytest.raises(ValueError, match="furlong"):
         read_electrodes("nowhere.json", unit="furlong")

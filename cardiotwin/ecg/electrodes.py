@@ -96,13 +96,16 @@ def read_electrodes(path: str | os.PathLike, unit: str = "mm") -> Electrodes:
         The electrodes in mm.
 
     Raises:
-        ValueError: for an unknown ending or unit, and for content that is not as described.
+        ValueError: for an unknown ending or unit, a missing file, and for content that is not as
+            described.
     """
     path = Path(path)
     length_exponent(unit)  # an unknown unit is refused before the file is opened
     readers = {".json": _read_json, ".csv": _read_csv}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path}: expected electrodes in a .json or .csv file.")
+    if not path.is_file():
+        raise ValueError(f"{path}: there is no such file; correct the path of the electrodes.")
     rows = readers[path.suffix.lower()](path)
     if not rows:
         raise ValueError(f"{path}: holds no electrodes; expected at least one name with x, y, z.")
