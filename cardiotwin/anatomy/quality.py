@@ -300,12 +300,13 @@ def _resolution(edge: float) -> str:
         return (
             f"edges of {edge:.2f} mm are coarser than {RESOLVING_EDGE} mm: the monodomain wave is "
             "slowed, most across the fibres; tune the conductivities to the wanted velocities on "
-            "this mesh, or use the eikonal model"
+            "this mesh (tissue.velocity)"
         )
     return (
-        f"edges of {edge:.2f} mm are wider than the excitation front (about 1 mm): the monodomain "
-        f"wave is far too slow across the fibres or stops; refine to {RESOLVING_EDGE} mm (at most "
-        f"{TUNABLE_EDGE:g} mm with tuned conductivities), or use the eikonal model"
+        f"edges of {edge:.2f} mm are wider than the excitation front (about 1 mm): untuned, the "
+        "monodomain wave is far too slow across the fibres or stops; tuned conductivities "
+        "(tissue.velocity) restore its mean velocity, 0.3 m/s on edges up to about 2.5 mm, but not "
+        f"the shape of the front: refine to {TUNABLE_EDGE:g} mm or less for that"
     )
 
 

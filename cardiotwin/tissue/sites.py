@@ -134,7 +134,7 @@ def sinus_rhythm(
     fields: VentricularFields,
     *,
     sites: Sequence[EndocardialSite] = DURRER_SITES,
-    radius: float = 3.0,
+    radius: float = 4.0,
     delay: float = 0.0,
     amplitude: float = 50.0,
     duration: float = 3.0,
@@ -182,7 +182,7 @@ def sinus_rhythm(
 
 
 def endocardial_layer(
-    mesh: Mesh, fields: VentricularFields, *, thickness: float = 1.0, up_to: float = 1.0
+    mesh: Mesh, fields: VentricularFields, *, thickness: float = 0.5, up_to: float = 1.0
 ) -> np.ndarray:
     """Mask [elements] of the layer that conducts fast for the conduction system.
 
