@@ -14,6 +14,7 @@ import pytest
 
 from cardiotwin.anatomy.idealised import slab
 from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES
+from cardiotwin.ecg.leadfield import UnboundedConductor
 from cardiotwin.propagation.solve import NonFiniteError
 from cardiotwin.results.vtkhdf import read_steps
 from cardiotwin.run import Experiment, Output, Recording, Solver, simulate, tune
@@ -133,6 +134,16 @@ def test_what_can_be_refused_is_refused_before_velocities_are_measured(
         setattr(made, name, value)
     with pytest.raises((ValueError, OSError), match=message):
         simulate(made, tmp_path / "run", progress=False)
+
+
+def test_electrodes_may_be_as_near_as_the_conductor_says(tmp_path):
+    file = tmp_path / "near.json"
+    file.write_text(json.dumps({n: [-3.0, 0.0, 0.0] for n in TWELVE_LEAD_ELECTRODES}))
+    with pytest.raises(ValueError, match="too near the heart"):
+        Recording(str(file)).electrodes(MESH)
+    for clearance in (2.0, None):
+        near = Recording(str(file), conductor=UnboundedConductor(clearance=clearance))
+        assert len(near.electrodes(MESH)) == 9
 
 
 def test_a_fresh_run_does_not_keep_the_checkpoint_of_an_earlier_one(tmp_path, monkeypatch):

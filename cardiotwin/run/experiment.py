@@ -78,7 +78,8 @@ class Recording:
         if self.file is not None:
             found = read_electrodes(self.file, unit=self.unit)
             found.require_twelve_leads()
-            check_clearance(mesh, found)
+            if self.conductor.clearance is not None:
+                check_clearance(mesh, found, self.conductor.clearance)
             return found
         return place_electrodes(mesh, thorax=self.thorax)
 
