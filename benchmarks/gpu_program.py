@@ -5,6 +5,8 @@ plugin is in the wheels `jax-cuda12-plugin` and `jax-cuda12-pjrt` of jax's versi
 library in `nvidia-cuda-nvcc-cu12`; how to install them beside the rest: benchmarks/README.md.
 """
 
+import copy
+import dataclasses
 import importlib.util
 import os
 import tempfile
@@ -12,6 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from benchmarks import hlo, thunks
 
@@ -39,8 +43,13 @@ class Program:
     memory: dict[str, int]
 
 
-def prepare() -> None:
-    """Let JAX run on the CPU, and the plugin load without a driver; before JAX is imported."""
+def prepare(devices: int = 1) -> None:
+    """Let JAX run on the CPU, and the plugin load without a driver; before JAX is imported.
+
+    Args:
+        devices: as how many devices the CPU is to count.
+    """
+    os.environ.setdefault("JAX_NUM_CPU_DEVICES", str(devices))
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")
 
@@ -78,30 +87,73 @@ def h100s(count: int) -> list[Any]:
 
 
 def compile_ahead(
-    function: Callable[..., Any], arguments: tuple[Any, ...], *, donate: tuple[int, ...] = ()
+    function: Callable[..., Any],
+    arguments: tuple[Any, ...],
+    *,
+    devices: int = 1,
+    donate: tuple[int, ...] = (),
 ) -> Program:
-    """Compile a function of PyTrees for one H100.
+    """Compile a function of PyTrees for H100s.
 
     Args:
         function: to compile; its arrays are traced, everything else is static.
-        arguments: what it would be called with; only shapes and types are used.
+        arguments: what it would be called with; of arrays only shape, type and, on several
+            devices, sharding are used.
+        devices: number of H100s. Arguments for several must be spread over as many devices.
         donate: positions of the arguments whose memory the program may reuse.
     """
     import equinox as eqx
     import jax
-    from jax.sharding import SingleDeviceSharding
 
-    place = SingleDeviceSharding(h100s(1)[0])
-    parts = [eqx.partition(argument, eqx.is_array) for argument in arguments]
+    parts = [
+        eqx.partition(argument, lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+        for argument in moved(arguments, h100s(devices))
+    ]
 
     def program(*arrays):
         whole = (eqx.combine(a, rest) for a, (_, rest) in zip(arrays, parts, strict=True))
         return eqx.filter(function(*whole), eqx.is_array)
 
-    shapes = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=place), [a for a, _ in parts]
-    )
-    return compiled(jax.jit(program, donate_argnums=donate).lower(*shapes))
+    return compiled(jax.jit(program, donate_argnums=donate).lower(*(a for a, _ in parts)))
+
+
+def moved(tree: Any, devices: list[Any]) -> Any:
+    """A PyTree as it would be on other devices: shapes for arrays, their mesh for another."""
+    import equinox as eqx
+    import jax
+    from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
+
+    def mesh_like(mesh: Mesh) -> Mesh:
+        shape = mesh.devices.shape
+        return Mesh(np.array(devices).reshape(shape), mesh.axis_names, axis_types=mesh.axis_types)
+
+    def place(leaf: Any) -> Any:
+        if len(devices) == 1:
+            return SingleDeviceSharding(devices[0])
+        there = getattr(leaf, "sharding", None)
+        if isinstance(there, NamedSharding):
+            return NamedSharding(mesh_like(there.mesh), there.spec)  # pyright: ignore[reportArgumentType]
+        return NamedSharding(Mesh(np.array(devices), ("all",)), PartitionSpec())
+
+    def move(value: Any) -> Any:
+        if eqx.is_array(value):
+            return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=place(value))
+        if isinstance(value, Mesh):
+            return mesh_like(value)
+        if isinstance(value, eqx.Module):
+            # static fields hold meshes too, which a map over leaves would not reach
+            other = copy.copy(value)
+            for name in (field.name for field in dataclasses.fields(value)):
+                object.__setattr__(other, name, move(getattr(value, name)))
+            return other
+        if isinstance(value, dict):
+            return {key: move(item) for key, item in value.items()}
+        if isinstance(value, tuple | list):
+            items = [move(item) for item in value]
+            return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
+        return value
+
+    return move(tree)
 
 
 def compiled(lowered: Any) -> Program:

@@ -13,6 +13,7 @@ It needs the CUDA compiler in the environment (benchmarks/README.md says how).
 
 import argparse
 import importlib
+import inspect
 import json
 import time
 from collections.abc import Callable
@@ -49,7 +50,7 @@ class Case:
 
 def main(words: list[str] | None = None) -> int:
     args = _arguments(words)
-    gpu_program.prepare()
+    gpu_program.prepare(args.devices)
     import jax
 
     jax.config.update("jax_enable_x64", args.x64 == "on")
@@ -57,7 +58,10 @@ def main(words: list[str] | None = None) -> int:
     began = time.perf_counter()
     report = study(CASES[args.case], args)
     print(table(report))
-    path = args.output / f"h100-{args.case}{'' if args.devices == 1 else f'-{args.devices}'}.json"
+    variant = ("" if args.scheme == "default" else f"-{args.scheme}") + (
+        "" if args.devices == 1 else f"-{args.devices}-devices"
+    )
+    path = args.output / f"h100-{args.case}{variant}.json"
     if args.keep_hlo:
         args.keep_hlo.write_text(report.pop("hlo"))
     report.pop("hlo", None)
@@ -71,10 +75,13 @@ def main(words: list[str] | None = None) -> int:
 def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
     """Compile the loop of a case and describe it."""
     run = case.build(args)
+    if args.devices > 1:
+        run.how["devices"] = args.devices
     function, arguments = intercepted(run, streams=case.streams)
     constant, carry = arguments[:2]
     began = time.perf_counter()
-    program = gpu_program.compile_ahead(function, arguments, donate=(1,) if case.streams else ())
+    donate = (1,) if case.streams else ()
+    program = gpu_program.compile_ahead(function, arguments, devices=args.devices, donate=donate)
     compile_s = time.perf_counter() - began
     step_report.check_count(program)
     peeled = int(constant.scheme.peels_last)
@@ -82,6 +89,7 @@ def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
         program, constant.steps - peeled, constant.steps // constant.stride - peeled
     )
     nodes = carry.state.v.shape[0]
+    share = nodes / args.devices  # the program is that of one device
     steps = round(run.t1 / run.how["dt"])
     report: dict[str, Any] = {
         "case": args.case,
@@ -97,15 +105,15 @@ def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
         "commit": _commit(),
         "versions": {n: version(n) for n in ("jax", "jaxlib", "jax-cuda12-pjrt")},
         "compile_s": round(compile_s, 1),
-        "loops": [step_report.describe_loop(program, loop, nodes) for loop in loops],
-        "frame": step_report.describe_rest(program, loops, nodes),
+        "loops": [step_report.describe_loop(program, loop, share) for loop in loops],
+        "frame": step_report.describe_rest(program, loops, share),
         "all_loops": step_report.all_loops(program),
-        "memory": program.memory | {"temp_per_node": program.memory["temp"] / nodes},
+        "memory": program.memory | {"temp_per_node": program.memory["temp"] / share},
         "hlo": program.text,
     }
     step, frame = report["loops"][0], report["frame"]
     frames = steps / constant.steps
-    moved = (steps * step["bytes"] + frames * frame["bytes"]) * nodes
+    moved = (steps * step["bytes"] + frames * frame["bytes"]) * share
     report["bandwidth_limit_s"] = moved / gpu_program.BANDWIDTH
     report["verdicts"] = step_report.verdicts(report)
     return report
@@ -123,6 +131,8 @@ def intercepted(run: Run, *, streams: bool) -> tuple[Callable, tuple]:
     stop = mock.Mock(side_effect=lambda *arguments: _raise(_Intercepted(arguments)))
     stop.lower = stop
     how = run.how | ({"on_frame": lambda frame: None} if streams else {})
+    if unknown := how.keys() - inspect.signature(module.solve).parameters.keys():
+        raise ValueError(f"This version of solve does not take {', '.join(sorted(unknown))}.")
     with mock.patch.object(module, name, stop):
         try:
             module.solve(run.problem, run.t1, **how)
@@ -276,7 +286,7 @@ CASES = {
 def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.h100", description=__doc__)
     parser.add_argument("--case", choices=CASES, default="default")
-    parser.add_argument("--devices", type=int, choices=(1,), default=1)
+    parser.add_argument("--devices", type=int, choices=range(1, 9), default=1, metavar="1..8")
     parser.add_argument(
         "--scheme", choices=("default", "implicit", "explicit", "strang"), default="default"
     )

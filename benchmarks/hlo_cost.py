@@ -18,8 +18,7 @@ from benchmarks.hlo import Computation, Instruction, Module
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier",
     "domain", "add-dependency", "copy-done", "async-update", "async-done", "all-gather-done",
-    "all-reduce-done", "collective-permute-done", "send-done", "recv-done", "partition-id",
-    "replica-id",
+    "all-reduce-done", "collective-permute-done", "send-done", "recv-done",
 }  # fmt: skip
 FREE_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "AllocateBuffer"}
 COLLECTIVES = {

@@ -16,6 +16,7 @@ THRESHOLDS = {
     "loops without a known trip count": (0, 0),
     "host transfers a step": (0, 0),
     "scatters a step": (0, 0),
+    "all-gathers a step": (0, 0),
 }
 
 
@@ -62,7 +63,7 @@ def step_loops(program: Program, steps: int, quiet_steps: int) -> list[StepLoop]
     return sorted(found, key=lambda loop: loop.quiet)
 
 
-def describe_loop(program: Program, loop: StepLoop, nodes: int) -> dict[str, Any]:
+def describe_loop(program: Program, loop: StepLoop, nodes: float) -> dict[str, Any]:
     """Everything about one time step, per step (and per node where it says so)."""
     module = program.module
     body = hlo_cost.cost(module, module.called(loop.instruction, "body"))
@@ -87,7 +88,7 @@ def describe_loop(program: Program, loop: StepLoop, nodes: int) -> dict[str, Any
     }
 
 
-def describe_rest(program: Program, loops: list[StepLoop], nodes: int) -> dict[str, Any]:
+def describe_rest(program: Program, loops: list[StepLoop], nodes: float) -> dict[str, Any]:
     """What a frame costs beside its loop over time steps: observables, checks, branches."""
     module = program.module
     names = frozenset(loop.instruction.name for loop in loops)
@@ -143,6 +144,7 @@ def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
             f.get(hlo_cost.HOST_TRANSFER, 0) + f.get(hlo_cost.CONDITIONAL, 0) for f in findings
         ),
         "scatters a step": max(f.get(hlo_cost.SCATTER, 0) for f in findings),
+        "all-gathers a step": sum("all-gather" in loop["collective_bytes"] for loop in step),
     }
     return [
         {

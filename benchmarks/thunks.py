@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 _THUNK = re.compile(r"^(\s*)\d+: k(\w+)")
 _ROLE = re.compile(r"^\s*(condition|body|\w*branch\w*):$")
-CONTROL = {"While", "Conditional", "CommandBuffer", "Sequential"}
+# Thunks that only order others. What an asynchronous start starts is listed inside it or after it.
+CONTROL = {"While", "Conditional", "CommandBuffer", "Sequential", "AsyncStart", "AsyncDone"}
 
 
 @dataclass
@@ -71,6 +72,8 @@ def submissions(thunks: list[Thunk], trips: dict[int, int]) -> int:
         elif thunk.kind == "Conditional":
             roles = {inner.role for inner in thunk.inner}
             total += max((submissions(thunk.part(r), trips) for r in roles), default=0)
+        elif thunk.kind in ("AsyncStart", "AsyncDone", "Sequential"):
+            total += submissions(thunk.inner, trips)
         else:
             total += 1
     return total

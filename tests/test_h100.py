@@ -34,8 +34,8 @@ def report(request, tmp_path_factory) -> dict:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert (folder / "h100-slab.md").read_text().startswith("# The slab")
-    return json.loads((folder / "h100-slab.json").read_text())
+    assert (folder / f"h100-slab-{request.param}.md").read_text().startswith("# The slab")
+    return json.loads((folder / f"h100-slab-{request.param}.json").read_text())
 
 
 def test_no_step_asks_the_host_or_scatters(report):

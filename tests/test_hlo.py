@@ -165,3 +165,11 @@ def test_list_of_thunks_is_read():
     assert [t.role for t in top[2].inner] == ["false_branch", "false_branch", "true_branch"]
     # copy, graph, (10 x (graph, 4 x copy, fill), copy) in the longer branch, product
     assert thunks.submissions(top, {id(outer): 10, id(inner): 4}) == 1 + 1 + (10 * 6 + 1) + 1
+
+
+def test_asynchronous_thunks_are_counted_once():
+    nested = "1: kAsyncStart []\n  2: kCollectivePermute []\n3: kAsyncDone []\n"
+    beside = "1: kAsyncStart []\n2: kCollectivePermute []\n3: kAsyncDone []\n"
+    for text in (nested, beside):
+        assert thunks.kernels(thunks.read(text)) == 1
+        assert thunks.submissions(thunks.read(text), {}) == 1
