@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cardiotwin.ionic import MitchellSchaeffer as MitchellSchaeffer
     from cardiotwin.ionic import TenTusscherPanfilov2006 as TenTusscherPanfilov2006
     from cardiotwin.ionic import blend as blend
+    from cardiotwin.propagation.corrected import CorrectedDiffusion as CorrectedDiffusion
     from cardiotwin.propagation.observe import ActivationTime as ActivationTime
     from cardiotwin.propagation.observe import Probe as Probe
     from cardiotwin.propagation.observe import RepolarisationTime as RepolarisationTime
@@ -79,6 +80,7 @@ _HOMES = {
     "RepolarisationTime": "cardiotwin.propagation.observe",
     "Snapshots": "cardiotwin.propagation.observe",
     "Monodomain": "cardiotwin.propagation.problem",
+    "CorrectedDiffusion": "cardiotwin.propagation.corrected",
     "ExplicitDiffusion": "cardiotwin.propagation.scheme",
     "Godunov": "cardiotwin.propagation.scheme",
     "ImplicitDiffusion": "cardiotwin.propagation.scheme",

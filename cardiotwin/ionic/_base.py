@@ -45,6 +45,9 @@ class AbstractIonicModel(eqx.Module):
             (`initial_arrays(..., slow_dtype=...)`).
         activation_threshold: potential in mV whose upward crossing counts as activation.
         repolarisation_threshold: potential in mV whose downward crossing counts as repolarisation.
+        upstroke_rate: how fast the model depolarises in a wavefront, 1/ms; sets how far an edge
+            resolves the front (`propagation/correction.py`). The default suits models of human
+            ventricular cells with a fast sodium current.
     """
 
     State: ClassVar[type[Any]]
@@ -52,6 +55,7 @@ class AbstractIonicModel(eqx.Module):
     slow: ClassVar[tuple[str, ...]] = ()
     activation_threshold: ClassVar[float]
     repolarisation_threshold: ClassVar[float]
+    upstroke_rate: ClassVar[float] = 4.0  # 1/ms
 
     def __check_init__(self) -> None:
         """Check what the class says of itself, and the values and shapes of the parameters."""

@@ -45,6 +45,7 @@ class BuenoOrovio(AbstractIonicModel):
     gates: ClassVar[tuple[str, ...]] = ("v", "w", "s")
     activation_threshold: ClassVar[float] = -20.0
     repolarisation_threshold: ClassVar[float] = -70.0
+    upstroke_rate: ClassVar[float] = 4.9
 
     u_o: Any = param(0.0, "", meaning="u at rest in the slow outward current")
     u_u: Any = param(1.55, "", meaning="u at which the fast inward current reverses")

@@ -33,6 +33,7 @@ class MitchellSchaeffer(AbstractIonicModel):
     gates: ClassVar[tuple[str, ...]] = ("h",)
     activation_threshold: ClassVar[float] = -20.0
     repolarisation_threshold: ClassVar[float] = -70.0
+    upstroke_rate: ClassVar[float] = 0.215
 
     tau_in: Any = param(0.3, "ms", meaning="time constant of the inward current")
     tau_out: Any = param(6.0, "ms", meaning="time constant of the outward current")

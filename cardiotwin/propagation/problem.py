@@ -12,7 +12,6 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.numerics.fem import p1_geometry
 from cardiotwin.numerics.rows import (
-    TETRAHEDRON_EDGES,
     RowPattern,
     edge_sums,
     node_sums,
@@ -20,6 +19,8 @@ from cardiotwin.numerics.rows import (
 )
 from cardiotwin.tissue.conductivity import Tissue
 from cardiotwin.tissue.stimulus import AbstractStimulus, Pulses, reorder
+
+from .correction import Correction, assemble_correction, edge_stiffness
 
 
 class System(eqx.Module):
@@ -36,6 +37,7 @@ class System(eqx.Module):
     diffusion_edges: Float[Array, " edges"]  # off-diagonal of L, mm3/ms
     cell: AbstractIonicModel
     pulses: tuple[Pulses, ...]
+    correction: Correction | None = None
 
     @property
     def nodes(self) -> int:
@@ -57,8 +59,8 @@ class System(eqx.Module):
 class AbstractProblem(eqx.Module):
     """Something that `solve` can step."""
 
-    def discretise(self) -> System:
-        """Assemble the discrete system."""
+    def discretise(self, *, corrected: bool = False) -> System:
+        """Assemble the discrete system, with what `CorrectedDiffusion` needs if `corrected`."""
         raise NotImplementedError
 
 
@@ -91,18 +93,17 @@ class Monodomain(AbstractProblem):
                     f"scalar or one value for each of the {len(self.mesh.points)} nodes."
                 )
 
-    def discretise(self) -> System:
+    def discretise(self, *, corrected: bool = False) -> System:
         """Assemble P1 matrices and renumber the nodes for locality."""
         mesh = self.mesh
         pattern = row_pattern(mesh.cells, len(mesh.points))
         gradients, volumes = p1_geometry(mesh.points, mesh.cells)
         tensor = self.tissue.diffusion()
-        first, second = TETRAHEDRON_EDGES.T
-        xp = np if isinstance(tensor, np.ndarray) else jnp
-        flux = xp.einsum("eij,eaj->eai", tensor, gradients)
-        coupling = -volumes[:, None] * xp.einsum(
-            "eai,eai->ea", gradients[:, first], flux[:, second]
-        )
+        coupling = edge_stiffness(tensor, gradients, volumes)
+        correction = None
+        if corrected:
+            rate = self.cell.upstroke_rate
+            correction = assemble_correction(mesh, self.tissue, pattern, gradients, volumes, rate)
         return System(
             pattern=pattern,
             points=mesh.points[pattern.order],
@@ -111,4 +112,5 @@ class Monodomain(AbstractProblem):
             diffusion_edges=edge_sums(pattern, coupling),
             cell=jax.tree.map(lambda p: p[pattern.order] if np.ndim(p) else p, self.cell),
             pulses=reorder(self.stimulus.pulses(mesh.points), pattern.order, float),
+            correction=correction,
         )

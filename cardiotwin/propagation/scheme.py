@@ -21,12 +21,15 @@ from .problem import System
 class State(NamedTuple):
     """What one step hands to the next: voltage, cell state, and the voltage to observe.
 
-    `seen` is None where the carried voltage itself is the one at the time of the step.
+    `seen` is None where the carried voltage itself is the one at the time of the step. `flux` is
+    what the parabolic step has worked out of `v` already, within a frame: carried from one time
+    step to the next, it lies in memory when the neighbours gather it.
     """
 
     v: Float[Array, " nodes"]
     cell: Any
     seen: Float[Array, " nodes"] | None = None
+    flux: Any = None
 
     @property
     def voltage(self) -> Float[Array, " nodes"]:
@@ -37,19 +40,40 @@ class State(NamedTuple):
 class AbstractDiffusion(eqx.Module):
     """One parabolic step: v(t) -> v(t + dt) under diffusion alone."""
 
+    corrects: ClassVar[bool] = False
+    """Whether `setup` needs a system assembled with its correction."""
+
     @abstractmethod
-    def setup(self, system: System, dt: float, dtype: Any) -> Any:
-        """Prepare the step, a callable PyTree v -> v; concrete arrays only."""
+    def setup(self, system: System, dt: float, dtype: Any) -> "AbstractStep":
+        """Prepare the step; concrete arrays only."""
 
 
-class ImplicitStep(eqx.Module):
+class AbstractStep(eqx.Module):
+    """A parabolic step made ready: `step(v, step.flux(v))` advances the voltage."""
+
+    def flux(self, v: Float[Array, " nodes"]) -> Any:
+        """What can be worked out of `v` before the step; None for nothing."""
+        del v
+        return None
+
+    @abstractmethod
+    def __call__(self, v: Float[Array, " nodes"], flux: Any = None) -> Float[Array, " nodes"]:
+        """Advance the voltage by one parabolic step."""
+
+    def residual(self, v: Float[Array, " nodes"]) -> Float[Array, ""]:
+        """Relative residual of the solve that starts from `v`; 0 where nothing is solved."""
+        return jnp.zeros((), v.dtype)
+
+
+class ImplicitStep(AbstractStep):
     """v + A^-1 (dt L v), A = M - theta dt L."""
 
     rate: DifferenceOperator  # dt L
     solver: ChebyshevSolver
 
-    def __call__(self, v: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
+    def __call__(self, v: Float[Array, " nodes"], flux: Any = None) -> Float[Array, " nodes"]:
         """Advance the voltage by one parabolic step."""
+        del flux
         return v + self.solver(self.rate(v))
 
     def residual(self, v: Float[Array, " nodes"]) -> Float[Array, ""]:
@@ -101,7 +125,7 @@ class ImplicitDiffusion(AbstractDiffusion):
         )
 
 
-class ExplicitStep(eqx.Module):
+class ExplicitStep(AbstractStep):
     """Runge-Kutta-Legendre stages; a single one is v + dt M^-1 L v."""
 
     rate: DifferenceOperator  # dt L
@@ -114,8 +138,9 @@ class ExplicitStep(eqx.Module):
         """Number of stages, one multiplication each."""
         return self.gain.shape[0]
 
-    def __call__(self, v: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
+    def __call__(self, v: Float[Array, " nodes"], flux: Any = None) -> Float[Array, " nodes"]:
         """Advance the voltage by one parabolic step."""
+        del flux
 
         def stage(j, carry):
             y, before = carry
@@ -126,10 +151,6 @@ class ExplicitStep(eqx.Module):
         if self.stages == 1:
             return v + self.inverse_mass * self.rate(v)
         return jax.lax.fori_loop(0, self.stages, stage, (v, v))[0]
-
-    def residual(self, v: Float[Array, " nodes"]) -> Float[Array, ""]:
-        """Zero: an explicit step solves nothing."""
-        return jnp.zeros((), v.dtype)
 
 
 class ExplicitDiffusion(AbstractDiffusion):
@@ -247,17 +268,18 @@ class Godunov(AbstractScheme):
 
     def start(self, prepared, state, t):
         """Enter a frame."""
-        return state
+        return state._replace(flux=prepared.diffuse.flux(state.v))
 
     def step(self, prepared, state, t):
         """Advance by dt."""
         # diffusion first: its gathers then read the voltage as it lies in memory
-        v = prepared.diffuse(state.v)
-        return State(*prepared.react(v, state.cell, t, 1.0))
+        v = prepared.diffuse(state.v, state.flux)
+        v, cell = prepared.react(v, state.cell, t, 1.0)
+        return State(v, cell, None, prepared.diffuse.flux(v))
 
     def finish(self, prepared, state, t):
         """Advance by dt and leave the frame."""
-        return self.step(prepared, state, t)
+        return self.step(prepared, state, t)._replace(flux=None)
 
 
 class Strang(AbstractScheme):
@@ -268,16 +290,16 @@ class Strang(AbstractScheme):
     def start(self, prepared, state, t):
         """Enter a frame."""
         v, cell = prepared.react(state.v, state.cell, t, 0.5)
-        return State(v, cell, state.v)
+        return State(v, cell, state.v, prepared.diffuse.flux(v))
 
     def step(self, prepared, state, t):
         """Advance by dt."""
-        before = prepared.diffuse(state.v)
+        before = prepared.diffuse(state.v, state.flux)
         v, cell = prepared.react(before, state.cell, t + prepared.dt / 2, 1.0)
         # the time of the step lies at the middle of the merged reaction
-        return State(v, cell, 0.5 * (before + v))
+        return State(v, cell, 0.5 * (before + v), prepared.diffuse.flux(v))
 
     def finish(self, prepared, state, t):
         """Advance by dt and leave the frame."""
-        v = prepared.diffuse(state.v)
+        v = prepared.diffuse(state.v, state.flux)
         return State(*prepared.react(v, state.cell, t + prepared.dt / 2, 0.5))

@@ -119,7 +119,7 @@ def solve(
     steps, frames = _grid(t1, dt, every, initial)
     scheme = Godunov() if scheme is None else scheme
     began = time.perf_counter()
-    system = problem.discretise()
+    system = problem.discretise(corrected=scheme.diffusion.corrects)
     prepared = scheme.setup(system, dt, dtype)
     stride = 1 if quiet_dt is None else _stride(quiet_dt, dt, steps)
     quiet = None if stride == 1 else scheme.setup(system, stride * dt, dtype)
@@ -232,7 +232,7 @@ def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, c
     )
     if scheme.peels_last:
         state, carries = fold(scheme.finish, steps - 1, state, carries)
-    return state, carries
+    return state._replace(flux=None), carries
 
 
 def _look(loop: _Loop, carry: _Carry, step: Array):

@@ -1,0 +1,175 @@
+"""Explicit diffusion whose error of space is corrected direction by direction.
+
+On a mesh of edge h a wavefront spreads over few nodes, and over fewer across the fibres, where it
+is thinner. Linear elements with a lumped mass then carry it too slowly: by 9 % along and 34 %
+across the fibres at 0.2 mm with usual conductivities. A consistent mass, M_c = M (1 - E), speeds it
+up in all directions alike, so that what is right along the fibres is too little across them, and
+what is right across is too much between the two. Here the parts of the diffusion along and across
+the fibres, A = A_f + A_t, each have a correction of their own:
+
+    dv/dt = -(A_f + A_t + E_f A_f + E_t A_t) v,    E_a = M^-1 K(beta_a G_a),
+
+where K(G) is the stiffness matrix of the tensor G = (sum over the six edges of d d^T) / 20 of each
+element, and G_a is its part in the direction a; with G whole and beta = 1, E is that of the
+consistent mass exactly. One second pass over the neighbours applies both, and makes the step second
+order in time but for terms of h^2 dt (Lax-Wendroff: Donea 1984,
+https://doi.org/10.1002/nme.1620200108):
+
+    w_a = -dt A_a v,    v(t + dt) = v + w_f + w_t - (E_f + dt/2 A) w_f - (E_t + dt/2 A) w_t.
+
+The share beta depends on how well the front is resolved in its direction (`correction.share`).
+"""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from cardiotwin.numerics.chebyshev import spectrum
+from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
+
+from .correction import Correction
+from .problem import System
+from .scheme import AbstractDiffusion, AbstractStep
+
+# Largest number of sub-steps of one time step.
+MOST_SUBSTEPS = 64
+
+
+class CorrectedStep(AbstractStep):
+    """Sub-steps of two passes over the neighbours; see the module."""
+
+    rate: DifferenceOperator  # dt L
+    across: DifferenceOperator  # dt L, the part across the fibres
+    second: DifferenceOperator  # what a second pass applies to w_f + w_t
+    second_across: DifferenceOperator  # and to w_t besides
+    inverse_mass: Float[Array, " nodes"]
+    substeps: int = eqx.field(static=True)
+
+    def flux(self, v: Float[Array, " nodes"]) -> tuple[Array, Array]:
+        """The first pass: the change of `v` by plain diffusion, and that across the fibres."""
+        return self.inverse_mass * self.rate(v), self.inverse_mass * self.across(v)
+
+    def __call__(
+        self, v: Float[Array, " nodes"], flux: tuple[Array, Array] | None = None
+    ) -> Float[Array, " nodes"]:
+        """Advance the voltage by one parabolic step; `flux` is that of `v`, if it is known."""
+        flux = self.flux(v) if flux is None else flux
+
+        def substep(_, carry):
+            v = self._advance(*carry)
+            return v, self.flux(v)
+
+        if self.substeps > 1:
+            v, flux = jax.lax.fori_loop(0, self.substeps - 1, substep, (v, flux))
+        return self._advance(v, flux)
+
+    def _advance(self, v, flux):
+        whole, across = flux
+        correction = self.second(whole) + self.second_across(across)
+        return v + whole + self.inverse_mass * correction
+
+
+class CorrectedDiffusion(AbstractDiffusion):
+    """Explicit diffusion, second order in time, corrected along and across the fibres.
+
+    The most accurate on fine meshes: on the N-version slab at 0.2 mm its activation times are
+    several times closer to the converged ones than those of a blended mass, at the cost of two
+    passes over the neighbours a step. Where the step is longer than is stable, it is divided.
+
+    Args:
+        strength: factor of the correction, 1 for that of `share`, 0 for lumped mass.
+        substeps: of one time step; None takes as few as stability allows.
+    """
+
+    strength: float = 1.0
+    substeps: int | None = None
+    corrects: ClassVar[bool] = True
+
+    def __check_init__(self):
+        if not 0 <= self.strength <= 2:
+            raise ValueError(
+                f"CorrectedDiffusion: strength is {self.strength}; give a factor from 0 (lumped "
+                "mass) to 2, 1 for the calibrated correction."
+            )
+        if self.substeps is not None and not 1 <= self.substeps <= MOST_SUBSTEPS:
+            raise ValueError(
+                f"CorrectedDiffusion: substeps is {self.substeps}; give 1 to {MOST_SUBSTEPS}, or "
+                "leave it out for as few as stability allows."
+            )
+
+    def setup(self, system: System, dt: float, dtype: Any) -> CorrectedStep:
+        """Choose the sub-steps, or check those asked for, and lay out the four operators."""
+        if system.correction is None:
+            raise ValueError(
+                "CorrectedDiffusion: the system was assembled without the correction. Call "
+                "discretise(corrected=True)."
+            )
+        n = self._substeps(system, dt)
+        rate = dt / n * np.asarray(system.diffusion_edges)
+        along, across = (self.strength * e for e in _smoothing(system.correction))
+
+        def lay_out(edges):
+            return difference_operator(system.pattern, jnp.asarray(edges, dtype))
+
+        return CorrectedStep(
+            rate=lay_out(rate),
+            across=lay_out(dt / n * np.asarray(system.correction.across)),
+            second=lay_out(0.5 * rate - along),
+            second_across=lay_out(along - across),
+            inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
+            substeps=n,
+        )
+
+    def _substeps(self, system: System, dt: float) -> int:
+        longest = largest_corrected_step(system, self.strength)
+        needed = max(1, int(np.ceil(dt / longest * (1 - 1e-9))))
+        n = needed if self.substeps is None else self.substeps
+        if n < needed:
+            raise ValueError(
+                f"Corrected diffusion with {n} sub-step(s) is unstable at dt = {dt} ms: the "
+                f"largest dt on this mesh is {n * longest:.4g} ms. Shorten dt, give "
+                f"substeps={needed}, or use the implicit step."
+            )
+        if n > MOST_SUBSTEPS:
+            raise ValueError(
+                f"Corrected diffusion would need {n} sub-steps at dt = {dt} ms (longest stable "
+                f"step {longest:.3g} ms). Shorten dt, remove slivers from the mesh, or use the "
+                "implicit step."
+            )
+        return n
+
+
+def largest_corrected_step(system: System, strength: float = 1.0) -> float:
+    """Largest stable sub-step of the corrected diffusion, in ms.
+
+    The step multiplies a mode by 1 - z - z_f e_f - z_t e_t + z^2 / 2 with z = z_f + z_t, dt times
+    the eigenvalues of A_f and A_t, and those of the corrections, e_a. Without the last term, which
+    only helps, it stays above -1 while dt (a + a_f e_f + a_t e_t) <= 2 at the largest eigenvalues.
+    """
+    assert system.correction is not None
+    whole = np.asarray(system.diffusion_edges)
+    across = np.asarray(system.correction.across)
+    along = _largest(system, whole - across)
+    total = _largest(system, whole)
+    e_f, e_t = (strength * _largest(system, e) for e in _smoothing(system.correction))
+    rate = total + along * e_f + _largest(system, across) * e_t
+    return float("inf") if rate == 0 else 2.0 / rate
+
+
+def _smoothing(correction: Correction) -> tuple[np.ndarray, np.ndarray]:
+    return np.asarray(correction.along_smoothing), np.asarray(correction.across_smoothing)
+
+
+def _largest(system: System, weights: np.ndarray) -> float:
+    """Largest eigenvalue of minus M^-1 times the operator with these weights."""
+    diagonal = row_sums(system.pattern, weights)
+    if not weights.any():
+        return 0.0
+    first, second = system.pattern.edges.T
+    root = np.sqrt(system.mass)
+    scaled = -weights / (root[first] * root[second])
+    return spectrum(system.pattern, scaled, diagonal / system.mass, lowest=False)[1]
