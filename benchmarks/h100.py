@@ -85,9 +85,8 @@ def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
     compile_s = time.perf_counter() - began
     step_report.check_count(program)
     peeled = int(constant.scheme.peels_last)
-    loops = step_report.step_loops(
-        program, constant.steps - peeled, constant.steps // constant.stride - peeled
-    )
+    plan = getattr(constant, "plan", constant)  # who divides a frame into windows keeps a plan
+    loops = step_report.step_loops(program, plan.steps - peeled, plan.steps // plan.stride - peeled)
     nodes = carry.state.v.shape[0]
     share = nodes / args.devices  # the program is that of one device
     steps = round(run.t1 / run.how["dt"])
@@ -106,13 +105,13 @@ def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
         "versions": {n: version(n) for n in ("jax", "jaxlib", "jax-cuda12-pjrt")},
         "compile_s": round(compile_s, 1),
         "loops": [step_report.describe_loop(program, loop, share) for loop in loops],
-        "frame": step_report.describe_rest(program, loops, share),
+        "frame": step_report.describe_rest(program, loops, share, whole=not case.streams),
         "all_loops": step_report.all_loops(program),
         "memory": program.memory | {"temp_per_node": program.memory["temp"] / share},
         "hlo": program.text,
     }
     step, frame = report["loops"][0], report["frame"]
-    frames = steps / constant.steps
+    frames = run.t1 / run.how["every"]
     moved = (steps * step["bytes"] + frames * frame["bytes"]) * share
     report["bandwidth_limit_s"] = moved / gpu_program.BANDWIDTH
     report["verdicts"] = step_report.verdicts(report)

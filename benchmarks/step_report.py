@@ -54,7 +54,13 @@ def step_loops(program: Program, steps: int, quiet_steps: int) -> list[StepLoop]
         if any(own.match(name) for i in inside for name in i.op_name.split(";")):
             # the branch of a quiet frame is the one taken where the predicate is true
             quiet = quiet_steps != steps and loop.op_name.endswith("cond/branch_1_fun/while")
-            found.append(StepLoop(loop, quiet_steps if quiet else steps, quiet))
+            taken = quiet_steps if quiet else steps
+            if loop.trips and taken % loop.trips:
+                raise ValueError(
+                    f"The loop over time steps at {loop.op_name} has {loop.trips} trips, which do "
+                    f"not divide its {taken} steps; benchmarks/h100.py must follow solve's changes."
+                )
+            found.append(StepLoop(loop, taken, quiet))
     if not found:
         raise ValueError(
             "The program has no loop over time steps. A frame needs at least four: lengthen "
@@ -88,15 +94,28 @@ def describe_loop(program: Program, loop: StepLoop, nodes: float) -> dict[str, A
     }
 
 
-def describe_rest(program: Program, loops: list[StepLoop], nodes: float) -> dict[str, Any]:
-    """What a frame costs beside its loop over time steps: observables, checks, branches."""
+def describe_rest(
+    program: Program, loops: list[StepLoop], nodes: float, *, whole: bool
+) -> dict[str, Any]:
+    """What a frame costs beside its loops over time steps: observables, checks, branches.
+
+    Args:
+        program: of one frame, or of the whole run.
+        loops: over time steps.
+        nodes: of one device.
+        whole: whether it is the program of the whole run, whose outermost loop is over frames.
+    """
     module = program.module
     names = frozenset(loop.instruction.name for loop in loops)
     home = module.entry
-    for loop in hlo_cost.control(module, module.entry):
-        inner = hlo_cost.control(module, module.called(loop, "body")) if loop.trips else ()
-        if loop.opcode == "while" and any(i.name in names for i in inner):
-            home = module.called(loop, "body")  # a program of the whole run: a loop over frames
+    if whole:
+        outer = [
+            loop
+            for loop in hlo_cost.control(module, module.entry)
+            if loop.opcode == "while"
+            and names & {i.name for i in hlo_cost.control(module, module.called(loop, "body"))}
+        ]
+        home = module.called(outer[0], "body") if outer else home
     rest = hlo_cost.cost(module, home, leave_out=names)
     return {
         "kernels": sum(rest.launches.values()),
@@ -146,6 +165,8 @@ def verdicts(report: dict[str, Any]) -> list[dict[str, Any]]:
         "scatters a step": max(f.get(hlo_cost.SCATTER, 0) for f in findings),
         "all-gathers a step": sum("all-gather" in loop["collective_bytes"] for loop in step),
     }
+    if report["devices"] == 1:
+        del values["all-gathers a step"]
     return [
         {
             "what": name,
