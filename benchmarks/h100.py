@@ -266,6 +266,7 @@ def _scheme(name: str) -> Any:
         "default": lambda: None,
         "implicit": lambda: ct.Godunov(ct.ImplicitDiffusion()),
         "explicit": lambda: ct.Godunov(ct.ExplicitDiffusion()),
+        "corrected": lambda: ct.Godunov(ct.CorrectedDiffusion()),
         "strang": lambda: ct.Strang(ct.ImplicitDiffusion()),
     }
     return schemes[name]()
@@ -287,7 +288,9 @@ def _arguments(words: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--case", choices=CASES, default="default")
     parser.add_argument("--devices", type=int, choices=range(1, 9), default=1, metavar="1..8")
     parser.add_argument(
-        "--scheme", choices=("default", "implicit", "explicit", "strang"), default="default"
+        "--scheme",
+        choices=("default", "implicit", "explicit", "corrected", "strang"),
+        default="default",
     )
     parser.add_argument("--precision", choices=("float32", "float64"), default="float32")
     parser.add_argument(
