@@ -238,7 +238,8 @@ def _job(
     from cardiotwin import run, session
     from cardiotwin.config import build
 
-    session.start(cache=cache)
+    devices = OmegaConf.select(config, "solver.devices")
+    session.start(cache=cache, devices=devices if isinstance(devices, int) else 1)
     folder = Path(config.output.folder)
     experiment = build(config)
     text = OmegaConf.to_yaml(config, resolve=True)

@@ -3,6 +3,7 @@
 The library itself never touches JAX's global settings; only the commands do, through `start`.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -15,15 +16,21 @@ _OFF = ("0", "off", "no", "false")
 _SHORTEST_COMPILATION = 0.2  # seconds; quicker ones are not worth a file
 
 
-def start(*, cache: bool = True) -> None:
+def start(*, cache: bool = True, devices: int = 1) -> None:
     """Switch on 64-bit floats and the persistent compilation cache.
 
     Args:
         cache: whether compiled programs may be kept on disk.
+        devices: into how many devices the processor is split, which JAX takes for one; an
+            environment variable JAX_NUM_CPU_DEVICES goes before, and accelerators are left alone.
     """
     import jax
 
     jax.config.update("jax_enable_x64", True)
+    if devices > 1 and "JAX_NUM_CPU_DEVICES" not in os.environ:
+        # too late where JAX has started: the run then says how many devices there are
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", devices)
     folder = cache_folder() if cache else None
     if folder is None:
         jax.config.update("jax_enable_compilation_cache", False)

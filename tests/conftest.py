@@ -8,6 +8,7 @@ import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_num_cpu_devices", 3)  # for runs that are spread over devices
 
 
 @pytest.fixture(scope="session")

@@ -141,14 +141,14 @@ def _adjacency(cells: np.ndarray, nodes: int) -> sp.csr_matrix:
 def _locality_order(graph: sp.csr_matrix) -> tuple[np.ndarray, list[int]]:
     """Nodes sorted by slice, then by reverse Cuthill-McKee; and the row where each slice ends."""
     length = np.diff(graph.indptr)
-    widths = _slice_widths(length)
+    widths = slice_widths(length)
     home = np.searchsorted(widths, length)
     cuthill = reverse_cuthill_mckee(graph, symmetric_mode=True)
     order = cuthill[np.argsort(home[cuthill], kind="stable")]
     return order, np.cumsum(np.bincount(home, minlength=len(widths))).tolist()
 
 
-def _slice_widths(length: np.ndarray) -> np.ndarray:
+def slice_widths(length: np.ndarray) -> np.ndarray:
     """Widths of the slices that minimise stored entries plus a cost a slice.
 
     Exact, by dynamic programming over the row lengths that occur.
@@ -172,24 +172,39 @@ def _slice_widths(length: np.ndarray) -> np.ndarray:
 
 
 def _slices(edges, nodes, bounds):
-    """Columns and edge numbers of every row, slice by slice, columns ascending within a row."""
-    m = len(edges)
+    """Columns and edge numbers of every row of a pattern."""
     rows = np.concatenate([edges[:, 0], edges[:, 1]])
     columns = np.concatenate([edges[:, 1], edges[:, 0]])
-    entry = np.concatenate([np.arange(m), np.arange(m)])
+    entries = np.tile(np.arange(len(edges)), 2)
+    return fill_slices(rows, columns, entries, np.arange(nodes), bounds)
+
+
+def fill_slices(rows, columns, entries, home, bounds):
+    """Lay entries out row by row and slice by slice, columns ascending within a row.
+
+    Args:
+        rows: of every entry.
+        columns: of every entry.
+        entries: edge number of every entry, each edge twice.
+        home: [nodes] the column that the padding of each row points to.
+        bounds: the row where each slice ends.
+
+    Returns:
+        Columns and edge numbers, each a tuple of [width, rows] int32; padding has the number
+        behind the last edge.
+    """
     by_row = np.lexsort((columns, rows))
-    rows, columns, entry = rows[by_row], columns[by_row], entry[by_row]
-    length = np.bincount(rows, minlength=nodes)
-    position = np.arange(2 * m) - np.repeat(np.cumsum(length) - length, length)
+    rows, columns, entries = rows[by_row], columns[by_row], entries[by_row]
+    length = np.bincount(rows, minlength=len(home))
+    position = np.arange(len(rows)) - np.repeat(np.cumsum(length) - length, length)
     out_columns, out_entries = [], []
     for start, stop in zip([0, *bounds[:-1]], bounds, strict=True):
         width = int(length[start:stop].max())
-        home = np.arange(start, stop, dtype=np.int32)
-        column = np.repeat(home[None], width, axis=0)
-        edge = np.full(column.shape, m, np.int32)
+        column = np.repeat(home[start:stop].astype(np.int32)[None], width, axis=0)
+        edge = np.full(column.shape, len(rows) // 2, np.int32)
         inside = (rows >= start) & (rows < stop)
         column[position[inside], rows[inside] - start] = columns[inside]
-        edge[position[inside], rows[inside] - start] = entry[inside]
+        edge[position[inside], rows[inside] - start] = entries[inside]
         out_columns.append(column)
         out_entries.append(edge)
     return tuple(out_columns), tuple(out_entries)

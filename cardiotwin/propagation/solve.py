@@ -1,7 +1,7 @@
 """The time loop: chunks of a fixed number of steps between frames, nothing asked of the host."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from cardiotwin.tissue.stimulus import pulsing
 
+from .devices import Layout, Spread, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
 from .scheme import AbstractScheme, Godunov, Prepared, State
@@ -86,6 +87,8 @@ def solve(
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_seconds: float = 60.0,
     throw: bool = True,
+    devices: int | Sequence[Any] | None = None,
+    partition: Any = "bisection",
 ) -> Solution:
     """Run a problem from 0 (or from a checkpoint) to `t1`.
 
@@ -110,24 +113,33 @@ def solve(
         checkpoint_seconds: see `on_checkpoint`.
         throw: raise `NonFiniteError` when the voltage becomes NaN or infinite; otherwise the
             solution says so in `finite`.
+        devices: share the nodes out among so many devices, or among these; None uses one.
+        partition: "bisection" or "metis", or the device of every node (0, 1, ...), [nodes].
 
     Raises:
-        ValueError: times that do not fit together, an unknown precision, or bad observables.
+        ValueError: times that do not fit together, an unknown precision, bad observables, or
+            devices that do not exist or would have no nodes.
         NonFiniteError: see `throw`.
     """
     dtype = _dtype(precision)
     steps, frames = _grid(t1, dt, every, initial)
     scheme = Godunov() if scheme is None else scheme
+    found = None if devices is None else find_devices(devices)
     began = time.perf_counter()
     system = problem.discretise(corrected=scheme.diffusion.corrects)
+    over = None if found is None else spread(system, found, partition)
     prepared = scheme.setup(system, dt, dtype)
     stride = 1 if quiet_dt is None else _stride(quiet_dt, dt, steps)
     quiet = None if stride == 1 else scheme.setup(system, stride * dt, dtype)
-    loop = _Loop(prepared, quiet, dict(observe or {}), jnp.asarray(system.pattern.rank))
-    start = _start(system, loop.observe, dtype)
+    loop = _Loop(prepared, quiet, dict(observe or {}), Layout(jnp.asarray(system.pattern.rank)))
+    start = fresh = _start(system, loop.observe, dtype)
     if initial is not None:
-        start = _restore(initial, start)
-    stats = _stats(system, prepared, time.perf_counter() - began)
+        start = _restore(initial, fresh)
+    stats = _stats(system, prepared)
+    if over is not None:
+        loop, start = _spread(over, loop, start, fresh)
+        stats |= over.stats()
+    stats["setup_s"] = time.perf_counter() - began
     run = _Run(scheme, system, loop, steps, stride, frames, dt)
     if on_frame is None:
         return _whole(run, start, stats, throw)
@@ -156,7 +168,7 @@ class _Loop(NamedTuple):
     prepared: Prepared
     quiet: Prepared | None  # for the longer steps of quiet frames
     observe: dict[str, AbstractObservable]
-    rank: Array
+    layout: Layout
 
 
 class _Constant(NamedTuple):
@@ -197,7 +209,7 @@ def _advance(constant: _Constant, carry: _Carry):
             carry.observed,
         )
     calm = jnp.max(state.v - before) <= QUIET_RISE * steps * dt
-    carry = _Carry(state, observed, calm)
+    carry = loop.layout.pin(_Carry(state, observed, calm))
     v, outputs, check = _look(loop, carry, first + steps)
     return carry, v, outputs, {**check, "quiet": quiet}
 
@@ -238,14 +250,15 @@ def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, c
 def _look(loop: _Loop, carry: _Carry, step: Array):
     """The frame of a state: voltage in the order of the mesh, outputs, and checks."""
     state = carry.state
-    v = state.v[loop.rank]
+    v = loop.layout.to_mesh(state.v)
     t = step.astype(v.dtype) * loop.prepared.dt
     outputs = {
-        name: loop.observe[name].frame(value, v, t) for name, value in carry.observed.items()
+        name: loop.observe[name].frame(value, v, t)
+        for name, value in loop.layout.to_rows(carry.observed).items()
     }
     outputs = {name: value for name, value in outputs.items() if value is not None}
     check = {
-        "finite": jnp.isfinite(v).all(),
+        "finite": jnp.isfinite(state.v).all(),
         "residual": loop.prepared.diffuse.residual(state.v),
     }
     return v, outputs, check
@@ -303,13 +316,13 @@ def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solu
         finite = bool(finite)
         if throw and not finite:
             bad = int(jnp.argmin(checks["finite"]))
-            v = carry.state.v[run.loop.rank]
+            v = run.loop.layout.to_mesh(carry.state.v)
             raise NonFiniteError(_where(run, v, start.step + bad * run.steps))
     return Solution(
         ts=ts,
         frames=outputs,
         observed=_observed(run, carry),
-        final=_checkpoint(step, carry),
+        final=_checkpoint(run, step, carry),
         stats=stats,
         finite=finite,
     )
@@ -336,9 +349,11 @@ def _stream(
     waited, residual, finite, frames, quiet = 0.0, 0.0, True, 0, 0
     for index in range(run.frames + 1):
         v, outputs, check, step = ahead
-        if on_checkpoint is not None and index and time.perf_counter() - saved > checkpoint_seconds:
+        due = index and time.perf_counter() - saved > checkpoint_seconds
+        if on_checkpoint is not None and run.loop.layout.agreed(due):
             if bool(check["finite"]):
-                on_checkpoint(jax.tree.map(np.array, _checkpoint(step, carry)))
+                point = _checkpoint(run, step, carry)
+                on_checkpoint(point._replace(leaves=tuple(map(np.array, point.leaves))))
             saved = time.perf_counter()
         if index < run.frames:
             carry, *look = advance(run.constant(step), carry)
@@ -354,7 +369,7 @@ def _stream(
         tick = time.perf_counter()
         enough = on_frame(Frame(step * run.dt, step, v, outputs))
         waited += time.perf_counter() - tick
-        if enough:
+        if run.loop.layout.agreed(enough):
             break
     jax.block_until_ready(carry)
     reached = ahead[-1]
@@ -366,7 +381,7 @@ def _stream(
         ts=jnp.arange(start.step, reached + 1, run.steps) * run.dt,
         frames={},
         observed=_observed(run, carry),
-        final=_checkpoint(reached, carry),
+        final=_checkpoint(run, reached, carry),
         stats=stats,
         finite=finite,
     )
@@ -394,7 +409,7 @@ def _where(run: _Run, v: Array, good_step: int) -> str:
 def _observed(run: _Run, carry: _Carry) -> dict[str, Any]:
     results = {name: run.loop.observe[name].result(x) for name, x in carry.observed.items()}
     return {
-        name: jax.tree.map(run.system.to_mesh, value)
+        name: jax.tree.map(run.loop.layout.to_mesh, value)
         for name, value in results.items()
         if value is not None
     }
@@ -408,8 +423,16 @@ def _start(system: System, observe: dict[str, AbstractObservable], dtype) -> _St
     return _Start(0, _Carry(State(v, cell), carries, jnp.asarray(False)))
 
 
-def _checkpoint(step: int, carry: _Carry) -> Checkpoint:
-    return Checkpoint(step, tuple(jax.tree.leaves(carry)))
+def _spread(over: Spread, loop: _Loop, start: _Start, fresh: _Start) -> tuple[_Loop, _Start]:
+    """Place what the loop reads and changes on the devices."""
+    layout = over.layout()
+    prepared = layout.place(over.arrange((loop.prepared, loop.quiet)))
+    loop = _Loop(*prepared, *layout.copy((loop.observe, layout)))
+    return loop, start._replace(carry=layout.place(over.arrange(start.carry, fresh.carry)))
+
+
+def _checkpoint(run: _Run, step: int, carry: _Carry) -> Checkpoint:
+    return Checkpoint(step, tuple(jax.tree.leaves(run.loop.layout.to_rows(carry))))
 
 
 def _restore(checkpoint: Checkpoint, fresh: _Start) -> _Start:
@@ -486,11 +509,10 @@ def _stride(quiet_dt: float, dt: float, steps: int) -> int:
     return max(k for k in range(1, steps + 1) if steps % k == 0 and k <= longest)
 
 
-def _stats(system: System, prepared: Prepared, setup: float) -> dict[str, Any]:
+def _stats(system: System, prepared: Prepared) -> dict[str, Any]:
     stats = {
         "nodes": system.nodes,
         "edges": len(system.pattern.edges),
-        "setup_s": setup,
         "device": str(jax.devices()[0].device_kind),
         "precision": str(prepared.dt.dtype),
     }

@@ -11,6 +11,8 @@ from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
 from cardiotwin.ecg.thorax import Thorax, place_electrodes
+from cardiotwin.numerics.partition import check_method
+from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.propagation.solve import WHOLE, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
@@ -27,6 +29,8 @@ class Solver:
         quiet_dt: longest time step while nothing depolarises; null steps by dt throughout.
         scheme: operator splitting; Godunov with implicit diffusion when left out.
         precision: "float32" or "float64".
+        devices: share the nodes out among so many; one when left out.
+        partition: how they are shared out; "metis" needs the package pymetis.
     """
 
     def __init__(
@@ -37,8 +41,14 @@ class Solver:
         quiet_dt: Milliseconds | None = 0.2,
         scheme: AbstractScheme | None = None,
         precision: Literal["float32", "float64"] = "float32",
+        devices: int | None = None,
+        partition: Literal["bisection", "metis"] = "bisection",
     ):
         check_times(t1, dt, every, quiet_dt)
+        check_method(partition)
+        if devices is not None:
+            find_devices(devices)
+        self.devices, self.partition = devices, partition
         self.t1, self.dt, self.every, self.quiet_dt = t1, dt, every, quiet_dt
         self.scheme = Godunov() if scheme is None else scheme
         self.precision = precision

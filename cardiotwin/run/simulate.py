@@ -213,6 +213,8 @@ def _solve(
             on_frame=recorder,
             on_checkpoint=on_checkpoint if seconds else None,
             checkpoint_seconds=seconds,
+            devices=solver.devices,
+            partition=solver.partition,
         )
     return solution, recorder
 
