@@ -18,7 +18,7 @@ from benchmarks.hlo import Computation, Instruction, Module
 FREE = {
     "parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "opt-barrier",
     "domain", "add-dependency", "copy-done", "async-update", "async-done", "all-gather-done",
-    "all-reduce-done", "collective-permute-done", "send-done", "recv-done",
+    "all-reduce-done", "all-to-all-done", "collective-permute-done", "send-done", "recv-done",
 }  # fmt: skip
 FREE_CALLS = {"Sharding", "SPMDFullToShardShape", "SPMDShardToFullShape", "AllocateBuffer"}
 COLLECTIVES = {
@@ -238,7 +238,7 @@ def _results(instruction: Instruction):
     inputs = len(instruction.operands)
     if instruction.opcode == "copy-start":
         return instruction.arrays[:1]
-    if instruction.opcode in ("all-gather-start", "collective-permute-start"):
+    if instruction.opcode in ("all-gather-start", "all-to-all-start", "collective-permute-start"):
         return instruction.arrays[inputs : 2 * inputs]
     return instruction.arrays
 

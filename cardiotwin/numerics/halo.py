@@ -21,13 +21,17 @@ from .rows import RowPattern, fill_slices, slice_widths
 
 # Name of the axis of the device mesh along which nodes are spread.
 NODES = "nodes"
+# Rounds of messages are joined into one exchange of all with all where that sends at most so many
+# times the values: between GPUs of one machine it is the number of collectives that costs.
+MOST_PADDING = 4.0
 
 
 class PartitionedRows(eqx.Module):
     """Where the rows of a pattern lie on the devices, and what the devices exchange.
 
     A column is a slot of the same device, or, from `slots_per_part` on, a place in what the device
-    receives in the rounds of one exchange, one round behind the other.
+    receives in one exchange: in its rounds, one behind the other, or from each device in turn where
+    all exchange with all at once (there are then no rounds, and one array to send).
     """
 
     parts: int = eqx.field(static=True)
@@ -45,18 +49,32 @@ class PartitionedRows(eqx.Module):
         """Slots of one device."""
         return len(self.row) // self.parts
 
+    @property
+    def collectives(self) -> int:
+        """Number of collectives of one multiplication."""
+        return len(self.sends)
+
     def halo_values(self) -> int:
         """Values that cross between devices in one multiplication, padding included."""
+        if self.sends and not self.rounds:
+            return len(self.sends[0]) // self.parts * (self.parts - 1)
         sizes = (len(send) // self.parts for send in self.sends)
         return sum(size * len(pairs) for size, pairs in zip(sizes, self.rounds, strict=True))
 
 
-def partitioned_rows(pattern: RowPattern, part: Int[np.ndarray, " rows"]) -> PartitionedRows:
+def partitioned_rows(
+    pattern: RowPattern,
+    part: Int[np.ndarray, " rows"],
+    *,
+    most_padding: float = MOST_PADDING,
+) -> PartitionedRows:
     """Lay the rows of a pattern out over devices.
 
     Args:
         pattern: rows of the operators, ordered for locality.
         part: device of every row of the pattern, none without a row.
+        most_padding: exchange all with all at once if that sends at most so many times the values
+            that rounds of messages would; 0 for rounds always.
     """
     parts, edges = int(part.max()) + 1, pattern.edges
     both = np.concatenate([edges, edges[:, ::-1]])
@@ -72,7 +90,7 @@ def partitioned_rows(pattern: RowPattern, part: Int[np.ndarray, " rows"]) -> Par
     row = np.repeat(np.unique(part, return_index=True)[1], size)
     row[slot] = np.arange(pattern.nodes)
     ghosts = ghost_nodes(part, edges)
-    sends, rounds, place = _exchange(ghosts, local, parts)
+    sends, rounds, place = _exchange(ghosts, local, parts, most_padding)
     # a column is local to the device of its row
     column = local[both[:, 1]].copy()
     column[cut] = size + place[_find(ghosts, part[both[cut, 0]], both[cut, 1])]
@@ -122,10 +140,14 @@ class HaloOperator(eqx.Module):
 
     def _local(self, x, columns, weights, sends):
         """The rows of one device."""
-        received = [
-            jax.lax.ppermute(x.at[send].get(mode="promise_in_bounds"), NODES, pairs)
-            for send, pairs in zip(sends, self.rounds, strict=True)
-        ]
+        leaving = [x.at[send].get(mode="promise_in_bounds") for send in sends]
+        if self.rounds:
+            received = [
+                jax.lax.ppermute(values, NODES, pairs)
+                for values, pairs in zip(leaving, self.rounds, strict=True)
+            ]
+        else:
+            received = [jax.lax.all_to_all(values, NODES, 0, 0, tiled=True) for values in leaving]
         start, out = 0, []
         table = x
         for k, (column, weight) in enumerate(zip(columns, weights, strict=True)):
@@ -196,11 +218,27 @@ def _places(part, parts, size, key, late):
     return local
 
 
-def _exchange(ghosts, local, parts):
+def _exchange(ghosts, local, parts, most_padding):
     """Slots to send in each round, pairs of devices of each round, place of every ghost."""
     pairs, which, count = np.unique(
         ghosts[:, 1::-1], axis=0, return_inverse=True, return_counts=True
     )
+    sends, rounds, place = _in_rounds(ghosts, local, parts, pairs, which, count)
+    longest, sent = count.max(initial=0), sum(map(len, sends))
+    if len(rounds) < 2 or parts * parts * longest > most_padding * sent:
+        return sends, rounds, place
+    # a block for every device to send to, and one from every device received
+    order = np.lexsort((local[ghosts[:, 2]], which))
+    begin = np.cumsum(count) - count
+    position = np.empty(len(ghosts), int)
+    position[order] = np.arange(len(ghosts)) - np.repeat(begin, count)
+    send = np.zeros((parts, parts, longest), np.int32)
+    send[ghosts[:, 1], ghosts[:, 0], position] = local[ghosts[:, 2]]
+    return (send.ravel(),), (), ghosts[:, 1] * longest + position
+
+
+def _in_rounds(ghosts, local, parts, pairs, which, count):
+    """The exchange in messages from device to device, in as few rounds as there can be."""
     # long messages share a round with long ones
     rank = np.argsort(-count, kind="stable")
     when = np.empty(len(pairs), int)

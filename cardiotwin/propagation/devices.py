@@ -161,7 +161,7 @@ class Spread(NamedTuple):
             "largest_part": self.rows.slots_per_part,
             "halo_nodes": self.quality.halo,
             "halo_values_sent": self.rows.halo_values(),
-            "halo_rounds": len(self.rows.rounds),
+            "halo_collectives": self.rows.collectives,
         }
 
     def _edges(self, operator: DifferenceOperator) -> Array:
