@@ -1,14 +1,17 @@
-"""Strict numerics for every test, and the place of the real data."""
+"""Strict numerics for every test, the place of the real data, and tables of what was measured."""
 
 import os
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 3)  # for runs that are spread over devices
+
+ROW = "row of a table"
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +21,56 @@ def data() -> Path:
     if not folder:
         pytest.skip("CARDIOTWIN_DATA is unset")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def tabulate(record_property):
+    """Add a row to a table that is printed when all tests are done: tabulate(title, **columns)."""
+
+    def add(title: str, **columns) -> None:
+        # reports travel between processes: plain Python numbers only
+        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in columns.items()}
+        record_property(ROW, [title, plain])
+
+    return add
+
+
+def pytest_addoption(parser):
+    parser.addoption("--tables", metavar="FILE", help="write the measured tables to a file as well")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    tables = collect(terminalreporter.stats)
+    text = "\n\n".join(f"{title}\n\n{markdown(rows)}" for title, rows in tables.items())
+    if text:
+        terminalreporter.section("measured")
+        terminalreporter.write_line(text)
+    if config.getoption("--tables"):
+        Path(config.getoption("--tables")).write_text(text + "\n", encoding="utf-8")
+
+
+def collect(stats) -> dict[str, list[dict]]:
+    """Rows by title, from the reports of all tests in the order of their files and lines."""
+    reports = [r for group in stats.values() for r in group if getattr(r, "when", "") == "call"]
+    tables: dict[str, list[dict]] = {}
+    for report in sorted(reports, key=lambda r: r.location[:2]):
+        for name, value in report.user_properties:
+            if name == ROW:
+                tables.setdefault(value[0], []).append(value[1])
+    return dict(sorted(tables.items()))
+
+
+def markdown(rows: list[dict]) -> str:
+    """A table in Markdown; a column is as wide as its widest entry."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [names] + [[_text(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(line[k]) for line in lines) for k in range(len(names))]
+    lines.insert(1, ["-" * width for width in widths])
+    return "\n".join(
+        "| " + " | ".join(x.ljust(w) for x, w in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def _text(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

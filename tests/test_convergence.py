@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import scipy.linalg
 from tissues import SmoothStimulus, passive, uniform_tissue
+from verification import joined, slope
 
 from cardiotwin.anatomy.idealised import slab
-from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ionic import MitchellSchaeffer, TenTusscherPanfilov2006
 from cardiotwin.numerics.fem import mass_matrix, stiffness_matrix
 from cardiotwin.propagation.observe import ActivationTime, Snapshots
@@ -30,11 +30,6 @@ def final_voltage(problem, t1, dt, scheme):
         precision="float64",
     )
     return np.asarray(solution.frames["v"][-1])
-
-
-def slope(sizes, errors):
-    """Order of convergence: the slope of log error over log size."""
-    return np.polyfit(np.log(sizes), np.log(errors), 1)[0]
 
 
 # time: a linear problem whose semi-discrete solution is known
@@ -80,14 +75,22 @@ def exact_source(consistent):
     ],
     ids=["godunov", "strang", "strang with backward Euler", "explicit"],
 )
-def test_order_in_time(scheme, consistent, order, within):
+def test_order_in_time(scheme, consistent, order, within, tabulate, request):
     problem, v0, _ = source_problem()
     exact = exact_source(consistent)
     errors = [
         np.abs(final_voltage(problem, TIME_END, dt, scheme) - exact).max() for dt in TIME_STEPS
     ]
     assert errors[-1] < 0.05 * np.abs(exact - v0).max()  # it converges to that solution
-    assert slope(TIME_STEPS, errors) == pytest.approx(order, abs=within)
+    found = slope(TIME_STEPS, errors)
+    tabulate(
+        "2b. Order in time with a decaying source, against the exponential of the matrix",
+        scheme=request.node.callspec.id,
+        **{f"error, dt {dt:g}": error for dt, error in zip(TIME_STEPS, errors, strict=True)},
+        order=found,
+        theory=order,
+    )
+    assert found == pytest.approx(order, abs=within)
 
 
 # space: a cosine decays at a rate that is known
@@ -109,7 +112,7 @@ def decay_error(edge, dt, consistent):
 
 
 @pytest.mark.parametrize("consistent", [0.0, 1.0])
-def test_cosine_decays_at_the_analytic_rate(consistent):
+def test_cosine_decays_at_the_analytic_rate(consistent, tabulate):
     edges = np.array([0.25, 0.125])
     errors = np.array([decay_error(edge, 0.5 * edge, consistent) for edge in edges])
     # along a line linear elements have the rate 1 -+ (k h)^2 / 12: slow where the mass is lumped,
@@ -117,6 +120,11 @@ def test_cosine_decays_at_the_analytic_rate(consistent):
     # third order, which is the rest.
     decay = DIFFUSIVITY * (np.pi / LENGTH) ** 2 * 4.0
     expected = (1 - 2 * consistent) * decay * (np.pi / LENGTH * edges) ** 2 / 12
+    for edge, error, known in zip(edges, errors, expected, strict=True):
+        tabulate(
+            "6. Decay of a cosine: relative error of its amplitude",
+            **{"consistent mass": consistent, "h": edge, "error": error, "on a line": known},
+        )
     assert errors[0] == pytest.approx(expected[0], rel=0.06)
     assert errors[1] == pytest.approx(expected[1], rel=0.015)
     assert slope(edges, np.abs(errors)) == pytest.approx(2.0, abs=0.1)
@@ -131,12 +139,7 @@ def travel_times(cell, edges, dt, scheme, end):
     The time between two places leaves the start of the wave out, whose error is another one.
     """
     cables = [slab((5.0, edge, edge), edge) for edge in edges]
-    starts = np.cumsum([0, *(len(cable.points) for cable in cables)])
-    mesh = Mesh(
-        np.concatenate([cable.points for cable in cables]),
-        np.concatenate([c.cells + s for c, s in zip(cables, starts[:-1], strict=True)]),
-        allow_components=True,
-    )
+    mesh, starts = joined(cables)
     problem = Monodomain(mesh, uniform_tissue(mesh, (0.15,) * 3), cell, SmoothStimulus())
     steps = round(end / dt) | 1  # loops over an odd number are not unrolled: they compile faster
     solution = solve(
@@ -174,7 +177,7 @@ def ratios(values):
     ],
     ids=["Mitchell-Schaeffer", "ten Tusscher-Panfilov"],
 )
-def test_activation_is_of_second_order_in_the_edge(cell, edges, end):
+def test_activation_is_of_second_order_in_the_edge(cell, edges, end, tabulate):
     # crossings are interpolated within a step; a longer one would scatter the times by as much as
     # the two finest meshes differ
     lumped, consistent = (
@@ -184,7 +187,14 @@ def test_activation_is_of_second_order_in_the_edge(cell, edges, end):
         for c in (0.0, 1.0)
     )
     limits = []
-    for times in (lumped, consistent):
+    for mass, times in (("lumped", lumped), ("consistent", consistent)):
+        tabulate(
+            "5b. Travel time over 2 mm, ms: halving the edge divides the differences by 4",
+            cell=type(cell).__name__,
+            mass=mass,
+            **{"coarsest edge": edges[0], "ms": times[0], "ms, half": times[1]},
+            **{"ms, quarter": times[2], "ratio": ratios(times)[0]},
+        )
         # what is left of 4 is of fourth order in the edge: it falls fourfold a halving
         assert ratios(times) == pytest.approx(4.0, abs=0.2)
         limits.append(times[-1] + (times[-1] - times[-2]) / 3)

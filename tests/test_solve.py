@@ -92,31 +92,6 @@ def test_heat_is_conserved(scheme, tolerance):
     np.testing.assert_allclose(v @ mass, v0 @ mass, rtol=0, atol=tolerance * mass.sum() * 125.0)
 
 
-@pytest.mark.parametrize(
-    "diffusion",
-    [
-        ImplicitDiffusion(theta=1.0, consistent_mass=0.0, tolerance=1e-13),
-        ExplicitDiffusion(),
-    ],
-)
-def test_maximum_principle_with_lumped_mass(diffusion):
-    # Kuhn tetrahedra have no obtuse dihedral angle: no off-diagonal entry of L is negative
-    v0 = np.random.default_rng(1).uniform(0.0, 1.0, len(SLAB.points))
-    v = heat(SLAB, v0, Godunov(diffusion), t1=0.4, dt=0.1)
-    rounding = 1e-13
-    assert np.all(np.diff(v.max(axis=1)) <= rounding)
-    assert np.all(np.diff(v.min(axis=1)) >= -rounding)
-    assert v[-1].max() < 0.95 * v0.max()
-
-
-def test_consistent_mass_breaks_the_maximum_principle():
-    # the reason for lumping: a spike makes its neighbours undershoot at a short step
-    spike = np.zeros(len(SLAB.points))
-    spike[len(spike) // 2] = 1.0
-    scheme = Godunov(ImplicitDiffusion(theta=1.0, consistent_mass=1.0, tolerance=1e-13))
-    assert heat(SLAB, spike, scheme, t1=0.04, dt=0.01).min() < -1e-3
-
-
 def test_rest_stays_exactly_at_rest_in_single_precision():
     mesh = random_mesh(14, 4)
     problem = Monodomain(mesh, uniform_tissue(mesh), MitchellSchaeffer(), NEVER)
