@@ -132,6 +132,7 @@ def undershoot(problem, diffusion, dt):
     return float(jax.jit(jax.vmap(step))(jnp.eye(system.nodes)).min())
 
 
+@pytest.mark.convergence
 def test_where_the_maximum_principle_fails(tabulate):
     # facts to know, not defects: the theorems ask for more than these have
     kuhn = cube("kuhn")
