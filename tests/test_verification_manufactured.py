@@ -220,7 +220,8 @@ def test_three_dimensions_of_every_scheme(name, pattern, tabulate):
 
 @convergence
 @pytest.mark.parametrize(
-    ("name", "pattern"), [("Godunov", "alternating"), ("Godunov, explicit", "bcc")]
+    ("name", "pattern"),
+    [("Godunov", "alternating"), ("Godunov, explicit", "bcc"), ("Godunov, corrected", "kuhn")],
 )
 def test_turning_fibres(name, pattern, tabulate):
     levels = (10, 20)
