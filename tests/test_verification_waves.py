@@ -2,8 +2,8 @@
 
 u_t = D u_xx + k u (1 - u) (u - a) has the wave u = (1 - tanh((x - c t) / delta)) / 2 with
 delta = sqrt(8 D / k) and c = sqrt(k D / 2) (1 - 2 a) (Nagumo, Arimoto and Yoshizawa 1962,
-https://doi.org/10.1109/JRPROC.1962.288235; the speed: Huxley, in FitzHugh 1969). The front's width
-is here that of its rise from 10 to 90 %, 2.2 delta.
+https://doi.org/10.1109/JRPROC.1962.288235, for the equation). The front's width is here that of its
+rise from 10 to 90 %, 2.2 delta.
 """
 
 from typing import Any, ClassVar, NamedTuple
