@@ -12,8 +12,6 @@ that the wave reaches all nine points.
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -23,9 +21,9 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks._machine import BUSY, RESULTS, ROOT, cpus, load, store
 from benchmarks.peers.torchcor_slab import peak_memory_mib
 
-ROOT = Path(__file__).parent.parent
 PEER = Path(__file__).parent / "peers" / "torchcor_slab.py"
 SIZE = (20.0, 7.0, 3.0)  # mm
 CORNER = 1.5  # mm
@@ -36,7 +34,6 @@ CURRENT = 50.0  # uA/mm3
 DURATION = 2.0  # ms
 THRESHOLD = 0.0  # mV
 WARM_UP = 1  # ms
-BUSY = 0.3  # load average, beyond which a wall-clock time says little about the program
 POINTS = {
     "P1": (0, 0, 0), "P2": (0, 1, 0), "P3": (1, 0, 0), "P4": (1, 1, 0), "P5": (0, 0, 1),
     "P6": (0, 1, 1), "P7": (1, 0, 1), "P8": (1, 1, 1), "P9": (0.5, 0.5, 0.5),
@@ -51,7 +48,7 @@ def main() -> None:
         result_file.write_text(json.dumps(run_ours(json.loads(job_file.read_text()))))
         return
     peer = _peer_version(args.torchcor_python)
-    entry = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "load": [_load()]}
+    entry = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "load": [load()]}
     with tempfile.TemporaryDirectory() as folder:
         job = _job(args, Path(folder), peer)
         runs: dict[str, list[dict]] = {OURS: [], THEIRS: []} if peer else {OURS: []}
@@ -60,7 +57,7 @@ def main() -> None:
                 until = max(args.t1, args.until) if repeat == 0 else args.t1
                 done.append(_measure(solver, job | {"until": until}, Path(folder), args))
                 _progress(solver, repeat, done[-1])
-    entry["load"].append(_load())
+    entry["load"].append(load())
     entry["settings"] = {
         k: job[k] for k in ("dx", "dt", "t1", "precision", "scheme", "x64", "threads", "pattern")
     }
@@ -70,7 +67,7 @@ def main() -> None:
             key: entry["solvers"][OURS][key] / entry["solvers"][THEIRS][key]
             for key in ("node_steps_per_s", "node_steps_per_cpu_s")
         }
-    path = _store(entry, args.output)
+    path = store(entry, args.output)
     _print_table(entry)
     print(f"\nwritten: {path}")
 
@@ -150,14 +147,14 @@ def _arguments() -> argparse.Namespace:
         default="on",
         help="JAX's 64-bit types, on in the command line; keeps slow concentrations in float64",
     )
-    parser.add_argument("--threads", type=int, default=len(_cpus()))
+    parser.add_argument("--threads", type=int, default=len(cpus()))
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument("--alone", nargs=2, metavar=("JOB", "RESULT"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if not 1 <= args.threads <= len(_cpus()):
-        parser.error(f"--threads is {args.threads}; this process may use {len(_cpus())} cores")
-    if args.threads < len(_cpus()) and not hasattr(os, "sched_setaffinity"):
+    if not 1 <= args.threads <= len(cpus()):
+        parser.error(f"--threads is {args.threads}; this process may use {len(cpus())} cores")
+    if args.threads < len(cpus()) and not hasattr(os, "sched_setaffinity"):
         parser.error("--threads: this system cannot bind a process to fewer cores than it has")
     if args.t1 <= WARM_UP or args.repeats < 1:
         parser.error(f"--t1 must be above {WARM_UP} ms and --repeats at least 1")
@@ -189,7 +186,7 @@ def _job(args: argparse.Namespace, folder: Path, peer: str | None) -> dict:
         **{k: getattr(args, k) for k in ("precision", "dx", "dt", "t1", "scheme", "pattern")},
         "x64": args.x64 == "on",
         "threads": args.threads,
-        "cpus": _cpus()[: args.threads],
+        "cpus": cpus()[: args.threads],
         "mesh": str(folder / "slab"),
         "conductivity": CONDUCTIVITY,
         "stimulus": {
@@ -272,56 +269,6 @@ def _peer_version(python: str | None) -> str | None:
         print(f"TorchCor is missing from {python}: {reason}. {hint}")
         return None
     return answer.stdout.split()[-1]
-
-
-def _cpus() -> list[int]:
-    if hasattr(os, "sched_getaffinity"):
-        return sorted(os.sched_getaffinity(0))
-    return list(range(os.cpu_count() or 1))
-
-
-def _load() -> float | None:
-    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def _processor() -> str:
-    """The processor as its maker names it."""
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
-        if found:
-            return found[1].strip()
-    return platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """Short hash of the commit, with "-dirty" where the package differs from it."""
-
-    def git(*words: str) -> str:
-        done = subprocess.run(
-            ["git", *words], cwd=ROOT, capture_output=True, text=True, check=False
-        )
-        return done.stdout.strip()
-
-    changed = git("status", "--porcelain", "--untracked-files=no", "--", "cardiotwin")
-    return (git("rev-parse", "--short", "HEAD") or "unknown") + ("-dirty" if changed else "")
-
-
-def _store(entry: dict, folder: Path) -> Path:
-    """Add the entry to the file of this machine and commit, in place of one with its settings."""
-    machine = {"processor": _processor(), "cores": len(_cpus()), "system": platform.system()}
-    slug = re.sub(r"[^a-z0-9]+", "-", f"{machine['processor']}-{machine['cores']}-cores".lower())
-    commit = _commit()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{slug.strip('-')}-{commit}.json"
-    kept = json.loads(path.read_text())["entries"] if path.exists() else []
-    kept = [old for old in kept if old["settings"] != entry["settings"]]
-    machine["python"] = platform.python_version()
-    content = {"machine": machine, "commit": commit, "entries": [*kept, entry]}
-    partial = path.with_suffix(".tmp")
-    partial.write_text(json.dumps(content, indent=1) + "\n")
-    os.replace(partial, path)
-    return path
 
 
 def _progress(solver: str, repeat: int, run: dict) -> None:

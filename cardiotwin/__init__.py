@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from cardiotwin.ionic import MitchellSchaeffer as MitchellSchaeffer
     from cardiotwin.ionic import TenTusscherPanfilov2006 as TenTusscherPanfilov2006
     from cardiotwin.ionic import blend as blend
+    from cardiotwin.propagation.adjoint import Checkpointed as Checkpointed
+    from cardiotwin.propagation.adjoint import Stored as Stored
     from cardiotwin.propagation.corrected import CorrectedDiffusion as CorrectedDiffusion
+    from cardiotwin.propagation.ensemble import ensemble as ensemble
     from cardiotwin.propagation.observe import ActivationTime as ActivationTime
     from cardiotwin.propagation.observe import Probe as Probe
     from cardiotwin.propagation.observe import RepolarisationTime as RepolarisationTime
@@ -75,6 +78,9 @@ _HOMES = {
     "MitchellSchaeffer": "cardiotwin.ionic",
     "TenTusscherPanfilov2006": "cardiotwin.ionic",
     "blend": "cardiotwin.ionic",
+    "Checkpointed": "cardiotwin.propagation.adjoint",
+    "Stored": "cardiotwin.propagation.adjoint",
+    "ensemble": "cardiotwin.propagation.ensemble",
     "ActivationTime": "cardiotwin.propagation.observe",
     "Probe": "cardiotwin.propagation.observe",
     "RepolarisationTime": "cardiotwin.propagation.observe",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from cardiotwin import session
+from cardiotwin._memory import host_memory
 
 Status = Literal["ok", "warning", "failed"]
 
@@ -227,34 +228,16 @@ def _ffmpeg() -> Iterable[Finding]:
 def _machine() -> Iterable[Finding]:
     cores = session.cores()
     yield Finding("cores", "ok", "unknown on this system" if cores is None else f"{cores}")
-    memory = _memory()
+    memory = host_memory()
     if memory is None:
         yield Finding("memory", "ok", "unknown on this system")
         return
-    total, available = memory
+    total, available = (size / _GIB for size in memory)
     enough = available >= _SMALL_MEMORY
     text = f"{available:.1f} GiB free of {total:.1f} GiB"
     if not enough:
         text += f"; the default run wants {_SMALL_MEMORY:.0f} GiB"
     yield Finding("memory", "ok" if enough else "warning", text)
-
-
-def _memory() -> tuple[float, float] | None:
-    """Total and available memory, GiB, within the limit of a container where there is one."""
-    table = Path("/proc/meminfo")
-    if not table.exists():
-        return None
-    rows = (line.split() for line in table.read_text().splitlines())
-    kib = {row[0].rstrip(":"): float(row[1]) for row in rows}
-    total, available = kib["MemTotal"] * 1024.0, kib["MemAvailable"] * 1024.0
-    group = Path("/sys/fs/cgroup")
-    limit, used = group / "memory.max", group / "memory.stat"
-    if limit.exists() and used.exists() and (text := limit.read_text().strip()) != "max":
-        total = min(total, float(text))
-        # Only anonymous pages count: the file cache is given back when memory is wanted.
-        rows = dict(line.split() for line in used.read_text().splitlines())
-        available = min(available, float(text) - float(rows["anon"]))
-    return total / _GIB, available / _GIB
 
 
 def _files() -> Iterable[Finding]:

@@ -10,6 +10,9 @@ import scipy.sparse as sp
 from jaxtyping import Array, Float
 from scipy.sparse.linalg import eigsh
 
+from cardiotwin._types import type_array
+
+from .concrete import known
 from .rows import DifferenceOperator, RowPattern, difference_operator, row_sums
 
 # Ritz values lie inside the spectrum; this widens their interval so that it covers it.
@@ -68,11 +71,12 @@ class ChebyshevSolver(eqx.Module):
 
 def chebyshev_solver(
     pattern: RowPattern,
-    mass: np.ndarray,
-    off_diagonal: np.ndarray,
+    mass: Float[type_array, " nodes"],
+    off_diagonal: Float[type_array, " edges"],
     *,
     tolerance: float,
     dtype: jnp.dtype,
+    bounds: tuple[float, float] | None = None,
 ) -> ChebyshevSolver:
     """Set a solver up: bound the spectrum, choose the number of iterations, lay out the rows.
 
@@ -82,16 +86,20 @@ def chebyshev_solver(
         off_diagonal: off-diagonal entry of every edge, [edges].
         tolerance: error of the solution relative to that of zero, in (0, 1).
         dtype: precision of the solve.
+        bounds: of the eigenvalues of the Jacobi-scaled matrix; found by Lanczos iteration when left
+            out. They have no derivative: the solve is differentiated as the fixed map that it is.
 
     Raises:
-        ValueError: the matrix is not positive definite, or the tolerance is out of range.
+        ValueError: the matrix is not positive definite, the tolerance is out of range, or the
+            matrix is traced (by `jax.jit` or `jax.vmap`) and no bounds are given.
     """
     if not 0 < tolerance < 1:
         raise ValueError(
             f"The tolerance of the parabolic solve is {tolerance}; give a number between 0 and 1, "
             "such as 1e-4."
         )
-    low, high, diagonal = _spectrum(pattern, mass, off_diagonal)
+    diagonal = mass - row_sums(pattern, off_diagonal)
+    low, high = bounds or jacobi_bounds(pattern, mass, off_diagonal)
     iterations, contraction = _iterations(low, high, tolerance)
     centre, half = (high + low) / 2, (high - low) / 2
     rho, decay, gain = half / centre, [], []
@@ -138,9 +146,25 @@ def spectrum(
     return (1 - SPECTRUM_MARGIN) * low, (1 + SPECTRUM_MARGIN) * high
 
 
-def _spectrum(pattern, mass, off_diagonal):
-    """Bounds of the Jacobi-scaled matrix, and its diagonal."""
-    diagonal = mass - row_sums(pattern, off_diagonal)
+def jacobi_bounds(
+    pattern: RowPattern,
+    mass: Float[type_array, " nodes"],
+    off_diagonal: Float[type_array, " edges"],
+) -> tuple[float, float]:
+    """Bounds of the eigenvalues of a matrix scaled by its diagonal from both sides.
+
+    Raises:
+        ValueError: it is not positive definite, or traced.
+    """
+    row_mass, edges = known(mass), known(off_diagonal)
+    if row_mass is None or edges is None:
+        raise ValueError(
+            "The matrix of the parabolic step is traced by jax.jit or jax.vmap, so its spectrum "
+            "cannot be bounded here. Fix the bounds beforehand, at values like those to come: "
+            "scheme = Godunov().frozen(problem, dt); or take jax.grad without jax.jit around it "
+            "(the time loop is compiled all the same)."
+        )
+    diagonal = row_mass - row_sums(pattern, edges)
     if not np.all(diagonal > 0):
         worst = int(np.argmin(diagonal))
         raise ValueError(
@@ -150,15 +174,13 @@ def _spectrum(pattern, mass, off_diagonal):
         )
     first, second = pattern.edges.T
     root = np.sqrt(diagonal)
-    low, high = spectrum(
-        pattern, off_diagonal / (root[first] * root[second]), np.ones(pattern.nodes)
-    )
+    low, high = spectrum(pattern, edges / (root[first] * root[second]), np.ones(pattern.nodes))
     if low <= 0:
         raise ValueError(
             f"The matrix of the parabolic step is not positive definite (smallest scaled "
             f"eigenvalue {low:.3g}). Check that every conductivity is positive definite."
         )
-    return low, high, diagonal
+    return low, high
 
 
 def _iterations(low, high, tolerance):

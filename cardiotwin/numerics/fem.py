@@ -1,10 +1,14 @@
 """Linear (P1) finite elements on tetrahedra: geometry, and matrices for set-up work on the host."""
 
+from typing import Any
+
 import numpy as np
 import scipy.sparse as sp
 
+from .concrete import library, of_jax
 
-def p1_geometry(points: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+
+def p1_geometry(points: Any, cells: np.ndarray) -> tuple[Any, Any]:
     """Gradients of the four barycentric functions, and the volume, of every tetrahedron.
 
     Args:
@@ -12,16 +16,18 @@ def p1_geometry(points: np.ndarray, cells: np.ndarray) -> tuple[np.ndarray, np.n
         cells: [elements, 4] node indices, positively oriented.
 
     Returns:
-        Gradients [elements, 4, 3] in 1/mm and volumes [elements] in mm3, float64.
+        Gradients [elements, 4, 3] in 1/mm and volumes [elements] in mm3. NumPy in, NumPy (float64)
+        out; JAX in, JAX out, differentiable.
     """
-    corners = np.asarray(points, np.float64)[cells]
+    xp = library(points)
+    corners = (points if of_jax(points) else np.asarray(points, np.float64))[cells]
     edges = corners[:, 1:] - corners[:, :1]
-    opposite = np.stack(
-        [np.cross(edges[:, (k + 1) % 3], edges[:, (k + 2) % 3]) for k in range(3)], axis=1
+    opposite = xp.stack(
+        [xp.cross(edges[:, (k + 1) % 3], edges[:, (k + 2) % 3]) for k in range(3)], axis=1
     )
-    six_volumes = np.einsum("ei,ei->e", edges[:, 0], opposite[:, 0])
+    six_volumes = xp.einsum("ei,ei->e", edges[:, 0], opposite[:, 0])
     inner = opposite / six_volumes[:, None, None]
-    gradients = np.concatenate([-inner.sum(axis=1, keepdims=True), inner], axis=1)
+    gradients = xp.concatenate([-inner.sum(axis=1, keepdims=True), inner], axis=1)
     return gradients, six_volumes / 6.0
 
 

@@ -112,13 +112,11 @@ def node_sums(pattern: RowPattern, cells: np.ndarray, local: Any) -> Any:
     return _segment_sum(local, pattern.rank[cells], pattern.nodes)
 
 
-def row_sums(
-    pattern: RowPattern, edge_values: Float[np.ndarray, " edges"]
-) -> Float[np.ndarray, " nodes"]:
-    """Sum a value of every edge over the edges of each row, in row order."""
+def row_sums(pattern: RowPattern, edge_values: Any) -> Any:
+    """Sum a value of every edge [edges] over the edges of each row [nodes], in row order."""
     first, second = pattern.edges.T
     n = pattern.nodes
-    return np.bincount(first, edge_values, n) + np.bincount(second, edge_values, n)
+    return _segment_sum(edge_values, first, n) + _segment_sum(edge_values, second, n)
 
 
 def _segment_sum(local, segments: np.ndarray, count: int):

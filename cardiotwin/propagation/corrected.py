@@ -20,6 +20,7 @@ https://doi.org/10.1002/nme.1620200108):
 The share beta depends on how well the front is resolved in its direction (`correction.share`).
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -29,9 +30,9 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin.numerics.chebyshev import spectrum
-from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
+from cardiotwin.numerics.concrete import known
+from cardiotwin.numerics.rows import DifferenceOperator, RowPattern, difference_operator, row_sums
 
-from .correction import Correction
 from .problem import System
 from .scheme import AbstractDiffusion, AbstractStep
 
@@ -102,27 +103,37 @@ class CorrectedDiffusion(AbstractDiffusion):
             )
 
     def setup(self, system: System, dt: float, dtype: Any) -> CorrectedStep:
-        """Choose the sub-steps, or check those asked for, and lay out the four operators."""
+        """Choose the sub-steps, or check those asked for, and lay out the four operators.
+
+        Traced conductivities or node positions cannot be checked; then the sub-steps are taken as
+        given (see `frozen`).
+        """
         if system.correction is None:
             raise ValueError(
                 "CorrectedDiffusion: the system was assembled without the correction. Call "
                 "discretise(corrected=True)."
             )
-        n = self._substeps(system, dt)
-        rate = dt / n * np.asarray(system.diffusion_edges)
-        along, across = (self.strength * e for e in _smoothing(system.correction))
+        traced = any(known(e) is None for e in _values(system))
+        n = self.substeps if traced and self.substeps else self._substeps(system, dt)
+        rate = dt / n * system.diffusion_edges
+        along = self.strength * system.correction.along_smoothing
+        across = self.strength * system.correction.across_smoothing
 
         def lay_out(edges):
             return difference_operator(system.pattern, jnp.asarray(edges, dtype))
 
         return CorrectedStep(
             rate=lay_out(rate),
-            across=lay_out(dt / n * np.asarray(system.correction.across)),
+            across=lay_out(dt / n * system.correction.across),
             second=lay_out(0.5 * rate - along),
             second_across=lay_out(along - across),
             inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
             substeps=n,
         )
+
+    def frozen(self, system: System, dt: float, headroom: float) -> "CorrectedDiffusion":
+        """Fix the sub-steps, enough for every dt and diffusivity up to those given."""
+        return replace(self, substeps=self._substeps(system, headroom * dt))
 
     def _substeps(self, system: System, dt: float) -> int:
         longest = largest_corrected_step(system, self.strength)
@@ -150,26 +161,37 @@ def largest_corrected_step(system: System, strength: float = 1.0) -> float:
     the eigenvalues of A_f and A_t, and those of the corrections, e_a. Without the last term, which
     only helps, it stays above -1 while dt (a + a_f e_f + a_t e_t) <= 2 at the largest eigenvalues.
     """
-    assert system.correction is not None
-    whole = np.asarray(system.diffusion_edges)
-    across = np.asarray(system.correction.across)
-    along = _largest(system, whole - across)
-    total = _largest(system, whole)
-    e_f, e_t = (strength * _largest(system, e) for e in _smoothing(system.correction))
-    rate = total + along * e_f + _largest(system, across) * e_t
+    values = [known(e) for e in _values(system)]
+    if any(e is None for e in values):
+        raise ValueError(
+            "Conductivities or node positions are traced by jax.jit or jax.vmap, so the stable "
+            "step cannot be found here. Fix the sub-steps beforehand, at values like those to "
+            "come: scheme = Godunov(CorrectedDiffusion()).frozen(problem, dt)."
+        )
+    mass, whole, across, *smoothing = (np.asarray(e) for e in values)
+
+    def largest(weights):
+        return _largest(system.pattern, mass, weights)
+
+    e_f, e_t = (strength * largest(e) for e in smoothing)
+    rate = largest(whole) + largest(whole - across) * e_f + largest(across) * e_t
     return float("inf") if rate == 0 else 2.0 / rate
 
 
-def _smoothing(correction: Correction) -> tuple[np.ndarray, np.ndarray]:
-    return np.asarray(correction.along_smoothing), np.asarray(correction.across_smoothing)
+def _values(system: System) -> tuple[Any, ...]:
+    """Mass, and the edges of L, of its part across the fibres, and of both smoothings."""
+    found = system.correction
+    assert found is not None
+    smoothing = (found.along_smoothing, found.across_smoothing)
+    return (system.mass, system.diffusion_edges, found.across, *smoothing)
 
 
-def _largest(system: System, weights: np.ndarray) -> float:
+def _largest(pattern: RowPattern, mass: np.ndarray, weights: np.ndarray) -> float:
     """Largest eigenvalue of minus M^-1 times the operator with these weights."""
-    diagonal = row_sums(system.pattern, weights)
+    diagonal = row_sums(pattern, weights)
     if not weights.any():
         return 0.0
-    first, second = system.pattern.edges.T
-    root = np.sqrt(system.mass)
+    first, second = pattern.edges.T
+    root = np.sqrt(mass)
     scaled = -weights / (root[first] * root[second])
-    return spectrum(system.pattern, scaled, diagonal / system.mass, lowest=False)[1]
+    return spectrum(pattern, scaled, diagonal / mass, lowest=False)[1]

@@ -11,12 +11,12 @@ Bueno-Orovio and Mitchell-Schaeffer cells, whose rates differ twentyfold, fall o
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.numerics.concrete import library
 from cardiotwin.numerics.rows import TETRAHEDRON_EDGES, RowPattern, edge_sums
 from cardiotwin.tissue.conductivity import Tissue
 
@@ -48,7 +48,7 @@ def edge_stiffness(
 ) -> Any:
     """Minus the stiffness of every corner pair of every element, [elements, 6]."""
     first, second = TETRAHEDRON_EDGES.T
-    xp = np if all(isinstance(a, np.ndarray) for a in (tensor, gradients, volumes)) else jnp
+    xp = library(tensor, gradients, volumes)
     flux = xp.einsum("eij,eaj->eai", tensor, gradients)
     return -volumes[:, None] * xp.einsum("eai,eai->ea", gradients[:, first], flux[:, second])
 
@@ -73,7 +73,7 @@ def assemble_correction(
     """
     diffusivity = tissue.principal_diffusivity()
     axes = np.stack([tissue.fibres.fibre, tissue.fibres.sheet, tissue.fibres.normal], axis=1)
-    xp = np if isinstance(diffusivity, np.ndarray) and isinstance(volumes, np.ndarray) else jnp
+    xp = library(diffusivity, volumes)
     first, second = TETRAHEDRON_EDGES.T
     difference = mesh.points[mesh.cells[:, first]] - mesh.points[mesh.cells[:, second]]
     # squared spacing of the nodes along each axis: 6 a.G a, the edge itself on a regular lattice

@@ -17,6 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
+from cardiotwin.numerics.concrete import known
 from cardiotwin.numerics.halo import (
     NODES,
     HaloOperator,
@@ -193,7 +194,7 @@ def spread(system: System, devices: Any, method: Any = "bisection") -> Spread:
     if not isinstance(method, str):
         method = np.asarray(method)
         method = method[system.pattern.order] if len(method) == system.nodes else method
-    part = partition(system.points, system.pattern.edges, len(found), method)
+    part = partition(np.asarray(known(system.points)), system.pattern.edges, len(found), method)
     if len(_processes(found)) > 1:
         # processors differ in rounding; the partition must not
         part = np.asarray(multihost_utils.broadcast_one_to_all(part))

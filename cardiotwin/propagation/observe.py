@@ -4,7 +4,6 @@ from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
@@ -131,11 +130,11 @@ class Snapshots(AbstractObservable):
 def crossing(
     v_old: NodeArray, v_new: NodeArray, t_old: Array, dt: Array, threshold: Array
 ) -> NodeArray:
-    """Time of the crossing of `threshold` between two voltages one step apart, in ms."""
-    difference = v_new - v_old
-    # the double where keeps the gradient finite at nodes that do not move
-    moving = difference != 0
-    fraction = jnp.where(moving, (threshold - v_old) / jnp.where(moving, difference, 1.0), 0.0)
-    return t_old + dt * jax.lax.clamp(
-        jnp.zeros((), v_new.dtype), fraction, jnp.ones((), v_new.dtype)
-    )
+    """Time of the crossing of `threshold` between two voltages one step apart, in ms.
+
+    Nodes that do not cross give `t_old`, with no derivative.
+    """
+    crosses = (v_old < threshold) != (v_new < threshold)
+    # the double where keeps the gradient finite at nodes that (next to) do not move
+    difference = jnp.where(crosses, v_new - v_old, 1.0)
+    return t_old + dt * jnp.where(crosses, (threshold - v_old) / difference, 0.0)

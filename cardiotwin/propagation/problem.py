@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cardiotwin._types import type_array
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.numerics.concrete import library
 from cardiotwin.numerics.fem import p1_geometry
 from cardiotwin.numerics.rows import (
     RowPattern,
@@ -31,10 +33,10 @@ class System(eqx.Module):
     """
 
     pattern: RowPattern
-    points: Float[np.ndarray, "nodes 3"]  # mm, in the order of the rows
-    mass: Float[np.ndarray, " nodes"]  # lumped, mm3
-    mass_edges: Float[np.ndarray, " edges"]  # off-diagonal of the consistent mass, mm3
-    diffusion_edges: Float[Array, " edges"]  # off-diagonal of L, mm3/ms
+    points: Float[type_array, "nodes 3"]  # mm, in the order of the rows
+    mass: Float[type_array, " nodes"]  # lumped, mm3
+    mass_edges: Float[type_array, " edges"]  # off-diagonal of the consistent mass, mm3
+    diffusion_edges: Float[type_array, " edges"]  # off-diagonal of L, mm3/ms
     cell: AbstractIonicModel
     pulses: tuple[Pulses, ...]
     correction: Correction | None = None
@@ -94,7 +96,11 @@ class Monodomain(AbstractProblem):
                 )
 
     def discretise(self, *, corrected: bool = False) -> System:
-        """Assemble P1 matrices and renumber the nodes for locality."""
+        """Assemble P1 matrices and renumber the nodes for locality.
+
+        The coordinates of the nodes, the tissue, the cell and the stimulus may be arrays of JAX,
+        traced ones too; the elements of the mesh are concrete.
+        """
         mesh = self.mesh
         pattern = row_pattern(mesh.cells, len(mesh.points))
         gradients, volumes = p1_geometry(mesh.points, mesh.cells)
@@ -104,11 +110,12 @@ class Monodomain(AbstractProblem):
         if corrected:
             rate = self.cell.upstroke_rate
             correction = assemble_correction(mesh, self.tissue, pattern, gradients, volumes, rate)
+        repeat = library(volumes).repeat
         return System(
             pattern=pattern,
             points=mesh.points[pattern.order],
-            mass=node_sums(pattern, mesh.cells, np.repeat(volumes[:, None] / 4.0, 4, axis=1)),
-            mass_edges=edge_sums(pattern, np.repeat(volumes[:, None] / 20.0, 6, axis=1)),
+            mass=node_sums(pattern, mesh.cells, repeat(volumes[:, None] / 4.0, 4, axis=1)),
+            mass_edges=edge_sums(pattern, repeat(volumes[:, None] / 20.0, 6, axis=1)),
             diffusion_edges=edge_sums(pattern, coupling),
             cell=jax.tree.map(lambda p: p[pattern.order] if np.ndim(p) else p, self.cell),
             pulses=reorder(self.stimulus.pulses(mesh.points), pattern.order, float),

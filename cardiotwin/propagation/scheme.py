@@ -1,7 +1,8 @@
 """Operator splitting: how one time step joins diffusion and reaction."""
 
 from abc import abstractmethod
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -11,11 +12,17 @@ from jaxtyping import Array, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.ionic.stepping import rush_larsen
-from cardiotwin.numerics.chebyshev import ChebyshevSolver, chebyshev_solver, spectrum
+from cardiotwin.numerics.chebyshev import (
+    ChebyshevSolver,
+    chebyshev_solver,
+    jacobi_bounds,
+    spectrum,
+)
+from cardiotwin.numerics.concrete import known
 from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
 from cardiotwin.tissue.stimulus import Pulses, total
 
-from .problem import System
+from .problem import AbstractProblem, System
 
 
 class State(NamedTuple):
@@ -45,7 +52,15 @@ class AbstractDiffusion(eqx.Module):
 
     @abstractmethod
     def setup(self, system: System, dt: float, dtype: Any) -> "AbstractStep":
-        """Prepare the step; concrete arrays only."""
+        """Prepare the step.
+
+        Bounds of the spectrum come from concrete values and have no derivative.
+        """
+
+    def frozen(self, system: System, dt: float, headroom: float) -> "AbstractDiffusion":
+        """Fix what `setup` would find out from the values of the system."""
+        del system, dt, headroom
+        return self
 
 
 class AbstractStep(eqx.Module):
@@ -94,11 +109,13 @@ class ImplicitDiffusion(AbstractDiffusion):
             fibres up to 0.2 mm.
         tolerance: error of each solve relative to the change of voltage in the step. At 3e-3
             activation times on the N-version slab are within 0.02 ms (0.06 %) of those at 1e-6.
+        bounds: of the spectrum of the Jacobi-scaled matrix; None finds them (see `frozen`).
     """
 
     theta: float = 0.5
     consistent_mass: float = 2.0 / 3.0
     tolerance: float = 3e-3
+    bounds: tuple[float, float] | None = None
 
     def __check_init__(self):
         if not 0.5 <= self.theta <= 1:
@@ -111,18 +128,44 @@ class ImplicitDiffusion(AbstractDiffusion):
                 f"ImplicitDiffusion: consistent_mass is {self.consistent_mass}; give a share "
                 "between 0 (lumped) and 1 (consistent)."
             )
+        if self.bounds is not None and not 0 < self.bounds[0] < self.bounds[1]:
+            raise ValueError(
+                f"ImplicitDiffusion: bounds is {self.bounds}; give the lowest and the highest "
+                "eigenvalue, both positive, or leave it out."
+            )
 
     def setup(self, system: System, dt: float, dtype: Any) -> ImplicitStep:
         """Assemble the matrix and bound its spectrum."""
-        rate = dt * np.asarray(system.diffusion_edges)
-        # row sums of the consistent mass are the lumped mass, so the blend only scales its edges
-        off = self.consistent_mass * system.mass_edges - self.theta * rate
+        rate = dt * system.diffusion_edges
         return ImplicitStep(
             rate=difference_operator(system.pattern, jnp.asarray(rate, dtype)),
             solver=chebyshev_solver(
-                system.pattern, system.mass, off, tolerance=self.tolerance, dtype=dtype
+                system.pattern,
+                system.mass,
+                self._off_diagonal(system, rate),
+                tolerance=self.tolerance,
+                dtype=dtype,
+                bounds=self.bounds,
             ),
         )
+
+    def frozen(self, system: System, dt: float, headroom: float) -> "ImplicitDiffusion":
+        """Fix the bounds of the spectrum for every dt and diffusivity up to those given."""
+        # every Rayleigh quotient is monotone in the diffusivity: its extremes are at the ends
+        ends = [
+            jacobi_bounds(
+                system.pattern,
+                system.mass,
+                self._off_diagonal(system, share * dt * system.diffusion_edges),
+            )
+            for share in (0.0, headroom)
+        ]
+        low, high = zip(*ends, strict=True)
+        return replace(self, bounds=(min(low), max(high)))
+
+    def _off_diagonal(self, system: System, rate: Any) -> Any:
+        # row sums of the consistent mass are the lumped mass, so the blend only scales its edges
+        return self.consistent_mass * system.mass_edges - self.theta * rate
 
 
 class ExplicitStep(AbstractStep):
@@ -174,7 +217,28 @@ class ExplicitDiffusion(AbstractDiffusion):
             )
 
     def setup(self, system: System, dt: float, dtype: Any) -> ExplicitStep:
-        """Choose the stages, or check that those asked for are stable on this mesh."""
+        """Choose the stages, or check that those asked for are stable on this mesh.
+
+        Traced conductivities or node positions cannot be checked; then the stages are taken as
+        given (see `frozen`).
+        """
+        traced = known(system.diffusion_edges) is None or known(system.mass) is None
+        s = self.stages if traced and self.stages else self._stages(system, dt)
+        j = np.arange(1, s + 1)
+        return ExplicitStep(
+            rate=difference_operator(
+                system.pattern, jnp.asarray(dt * system.diffusion_edges, dtype)
+            ),
+            inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
+            momentum=jnp.asarray((j - 1) / j, dtype),
+            gain=jnp.asarray((2 * j - 1) / j * 2 / (s * s + s), dtype),
+        )
+
+    def frozen(self, system: System, dt: float, headroom: float) -> "ExplicitDiffusion":
+        """Fix the stages, enough for every dt and diffusivity up to those given."""
+        return replace(self, stages=self._stages(system, headroom * dt))
+
+    def _stages(self, system: System, dt: float) -> int:
         limit = largest_explicit_step(system)
         # the smallest s with (s^2 + s) / 2 >= dt / limit
         needed = max(1, int(np.ceil(np.sqrt(2.0 * dt / limit + 0.25) - 0.5)))
@@ -185,33 +249,34 @@ class ExplicitDiffusion(AbstractDiffusion):
                 f"on this mesh is {(s * s + s) / 2 * limit:.4g} ms. Shorten dt, give "
                 f"stages={needed}, or use the implicit step."
             )
-        j = np.arange(1, s + 1)
-        return ExplicitStep(
-            rate=difference_operator(
-                system.pattern, jnp.asarray(dt * np.asarray(system.diffusion_edges), dtype)
-            ),
-            inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
-            momentum=jnp.asarray((j - 1) / j, dtype),
-            gain=jnp.asarray((2 * j - 1) / j * 2 / (s * s + s), dtype),
-        )
+        return s
 
 
 def largest_explicit_step(system: System) -> float:
     """Largest stable step of forward Euler with lumped mass, in ms.
 
     2 over the largest eigenvalue of M^-1 K, found by Lanczos iteration and widened by a margin.
+
+    Raises:
+        ValueError: conductivities or node positions are traced.
     """
-    weights = np.asarray(system.diffusion_edges, float)
+    weights, mass = known(system.diffusion_edges), known(system.mass)
+    if weights is None or mass is None:
+        raise ValueError(
+            "Conductivities or node positions are traced by jax.jit or jax.vmap, so the stable "
+            "step cannot be found here. Fix the stages beforehand, at values like those to come: "
+            "scheme = Godunov(ExplicitDiffusion()).frozen(problem, dt)."
+        )
     diagonal = row_sums(system.pattern, weights)
     if not diagonal.any():
         return float("inf")
     # scaled by the mass from both sides: symmetric, with the eigenvalues of M^-1 K
     first, second = system.pattern.edges.T
-    root = np.sqrt(system.mass)
+    root = np.sqrt(mass)
     _, high = spectrum(
         system.pattern,
         -weights / (root[first] * root[second]),
-        diagonal / system.mass,
+        diagonal / mass,
         lowest=False,
     )
     return 2.0 / high
@@ -226,9 +291,9 @@ class Prepared(eqx.Module):
     dt: Float[Array, ""]
 
     def react(self, v, cell_state, t, fraction):
-        """Ionic step of `fraction` dt from time `t`, with the stimulus at its middle."""
+        """Ionic step of `fraction` dt from time `t`, with the mean stimulus of that time."""
         dt = self.dt * fraction
-        return rush_larsen(self.cell, v, cell_state, dt, total(self.pulses, t + dt / 2))
+        return rush_larsen(self.cell, v, cell_state, dt, total(self.pulses, t, dt))
 
 
 class AbstractScheme(eqx.Module):
@@ -246,6 +311,27 @@ class AbstractScheme(eqx.Module):
             pulses=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), system.pulses),
             dt=jnp.asarray(dt, dtype),
         )
+
+    def frozen(self, problem: AbstractProblem, dt: float, *, headroom: float = 1.2) -> Self:
+        """This scheme with what it takes from the spectrum fixed, at a problem like those to come.
+
+        The parabolic step chooses its iterations or stages from the spectrum of its matrix, on the
+        host. Where conductivities or node positions are traced (under `jax.jit` or `jax.vmap`),
+        and where runs are compared by differences, that choice has to be made beforehand.
+
+        Args:
+            problem: concrete, with typical conductivities and the mesh.
+            dt: longest time step of the runs (`quiet_dt` where that is given), ms.
+            headroom: diffusivities up to this factor above those of `problem` are covered.
+
+        Raises:
+            ValueError: headroom below 1, or an unstable number of stages.
+        """
+        if not (np.isfinite(headroom) and headroom >= 1):
+            raise ValueError(f"headroom is {headroom}; give a factor of 1 or more.")
+        system = problem.discretise(corrected=self.diffusion.corrects)
+        diffusion = self.diffusion.frozen(system, dt, headroom)
+        return replace(self, diffusion=diffusion)  # pyright: ignore[reportCallIssue]
 
     @abstractmethod
     def start(self, prepared: Prepared, state: State, t: Array) -> State:

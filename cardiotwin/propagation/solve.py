@@ -11,8 +11,10 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from cardiotwin.numerics.together import all_of_batch
 from cardiotwin.tissue.stimulus import pulsing
 
+from .adjoint import FORWARD, AbstractAdjoint, Checkpointed, Plan
 from .devices import Layout, Spread, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
@@ -82,6 +84,7 @@ def solve(
     every: float = 1.0,
     quiet_dt: float | None = None,
     initial: Checkpoint | None = None,
+    adjoint: AbstractAdjoint | None = None,
     precision: str = "float32",
     on_frame: Callable[[Frame], bool | None] | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
@@ -107,6 +110,8 @@ def solve(
             the largest multiple of `dt` that divides `every` and is not longer. At 0.2 ms action
             potentials keep their duration to 0.1 ms. None steps by `dt` throughout.
         initial: a checkpoint to go on from.
+        adjoint: what reverse mode keeps of the run; `Checkpointed()` when left out. Runs that are
+            not traced do not depend on it.
         precision: "float32", or "float64" (x64 must be enabled).
         on_frame: called with every `Frame`, the first at t = 0; returning True ends the run.
         on_checkpoint: called with a `Checkpoint` about every `checkpoint_seconds` (streaming runs).
@@ -140,7 +145,16 @@ def solve(
         loop, start = _spread(over, loop, start, fresh)
         stats |= over.stats()
     stats["setup_s"] = time.perf_counter() - began
-    run = _Run(scheme, system, loop, steps, stride, frames, dt)
+    # a run that nothing traces is not differentiated: its loops stay whole
+    plan = FORWARD
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((loop, start))):
+        if on_frame is not None:
+            raise ValueError(
+                "A run with on_frame hands its frames to Python and cannot be traced by jax.grad, "
+                "jax.jit or jax.vmap. Leave on_frame out and read the frames of the solution."
+            )
+        plan = (Checkpointed() if adjoint is None else adjoint).plan(frames, steps)
+    run = _Run(scheme, system, loop, steps, stride, frames, dt, plan)
     if on_frame is None:
         return _whole(run, start, stats, throw)
     return _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
@@ -156,10 +170,13 @@ class _Run(NamedTuple):
     stride: int  # steps in one step of a quiet frame
     frames: int
     dt: float
+    plan: Plan
 
     def constant(self, step: Any) -> "_Constant":
         """What the compiled loop needs to go on from a step."""
-        return _Constant(self.scheme, self.steps, self.stride, self.loop, jnp.asarray(step))
+        return _Constant(
+            self.scheme, self.steps, self.stride, self.plan, self.loop, jnp.asarray(step)
+        )
 
 
 class _Loop(NamedTuple):
@@ -177,6 +194,7 @@ class _Constant(NamedTuple):
     scheme: AbstractScheme
     steps: int
     stride: int
+    plan: Plan
     loop: _Loop
     first: Array
 
@@ -191,7 +209,7 @@ class _Carry(NamedTuple):
 
 def _advance(constant: _Constant, carry: _Carry):
     """Advance by one frame, in longer steps if the tissue is quiet."""
-    _, steps, stride, loop, first = constant
+    _, steps, stride, _, loop, first = constant
     dt = loop.prepared.dt
     before = carry.state.v
     longer = loop.quiet
@@ -200,7 +218,7 @@ def _advance(constant: _Constant, carry: _Carry):
         state, observed = _frame(constant, loop.prepared, 1, carry.state, carry.observed)
     else:
         begin, end = (k.astype(dt.dtype) * dt for k in (first, first + steps))
-        quiet = carry.calm & ~pulsing(loop.prepared.pulses, begin, end)
+        quiet = all_of_batch(carry.calm & ~pulsing(loop.prepared.pulses, begin, end))
         state, observed = jax.lax.cond(
             quiet,
             lambda s, o: _frame(constant, longer, stride, s, o),
@@ -235,12 +253,8 @@ def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, c
     trips = steps - scheme.peels_last
     # two steps a trip: XLA then writes every other state in place of one no longer needed, and
     # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step)
-    state, carries = jax.lax.fori_loop(
-        0,
-        trips,
-        lambda i, c: fold(scheme.step, i, *c),
-        (state, carries),
-        unroll=1 if trips % 2 else 2,
+    state, carries = constant.plan.steps(
+        lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=2
     )
     if scheme.peels_last:
         state, carries = fold(scheme.finish, steps - 1, state, carries)
@@ -257,10 +271,9 @@ def _look(loop: _Loop, carry: _Carry, step: Array):
         for name, value in loop.layout.to_rows(carry.observed).items()
     }
     outputs = {name: value for name, value in outputs.items() if value is not None}
-    check = {
-        "finite": jnp.isfinite(state.v).all(),
-        "residual": loop.prepared.diffuse.residual(state.v),
-    }
+    # only looked at: the root in it has no derivative at rest
+    diffuse, resting = jax.lax.stop_gradient((loop.prepared.diffuse, state.v))
+    check = {"finite": jnp.isfinite(state.v).all(), "residual": diffuse.residual(resting)}
     return v, outputs, check
 
 
@@ -285,13 +298,13 @@ def _scan(constant: _Constant, carry: _Carry, frames: int):
             _, outputs, check = _look(loop, carry, here.first)
             return carry, outputs, {**check, "quiet": jnp.asarray(False)}
 
-        carry, outputs, check = jax.lax.cond(alive, advance, hold, carry)
+        on = ~all_of_batch(~alive) & (index < frames)
+        carry, outputs, check = jax.lax.cond(on, advance, hold, carry)
         return (carry, alive & check["finite"]), (outputs, check)
 
     _, opening, _ = _look(loop, carry, constant.first)
-    (carry, _), (outputs, checks) = jax.lax.scan(
-        one, (carry, jnp.asarray(True)), jnp.arange(frames)
-    )
+    alive = jnp.asarray(True)
+    (carry, _), (outputs, checks) = constant.plan.frames(one, (carry, alive), frames)
     outputs = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), opening, outputs)
     return carry, outputs, checks
 

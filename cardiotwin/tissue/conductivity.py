@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Annotated
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -13,6 +12,7 @@ from cardiotwin._types import MillisiemensPerMillimetre as Siemens
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.numerics.concrete import known, library, number, numbers
 
 
 class Conductivity(eqx.Module):
@@ -23,12 +23,12 @@ class Conductivity(eqx.Module):
     conductivities across the fibres.
     """
 
-    intra_fibre: float
-    intra_sheet: float
-    intra_normal: float
-    extra_fibre: float
-    extra_sheet: float
-    extra_normal: float
+    intra_fibre: float | type_array
+    intra_sheet: float | type_array
+    intra_normal: float | type_array
+    extra_fibre: float | type_array
+    extra_sheet: float | type_array
+    extra_normal: float | type_array
 
     def __init__(
         self,
@@ -43,8 +43,9 @@ class Conductivity(eqx.Module):
         self.intra_normal = intra_sheet if intra_normal is None else intra_normal
         self.extra_fibre, self.extra_sheet = extra_fibre, extra_sheet
         self.extra_normal = extra_sheet if extra_normal is None else extra_normal
-        for name, value in vars(self).items():
-            if not (np.isfinite(value) and value > 0):
+        for name, given in vars(self).items():
+            value = known(given)
+            if value is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(
                     f"Conductivity: {name} is {value} S/m; every conductivity must be positive, or "
                     "the tensor is not positive definite. Take the region out of the mesh if it "
@@ -52,14 +53,14 @@ class Conductivity(eqx.Module):
                 )
 
     @property
-    def intracellular(self) -> np.ndarray:
+    def intracellular(self) -> Float[type_array, " 3"]:
         """[3] mS/mm along fibre, sheet, normal."""
-        return np.array([self.intra_fibre, self.intra_sheet, self.intra_normal])
+        return numbers([self.intra_fibre, self.intra_sheet, self.intra_normal])
 
     @property
-    def extracellular(self) -> np.ndarray:
+    def extracellular(self) -> Float[type_array, " 3"]:
         """[3] mS/mm along fibre, sheet, normal."""
-        return np.array([self.extra_fibre, self.extra_sheet, self.extra_normal])
+        return numbers([self.extra_fibre, self.extra_sheet, self.extra_normal])
 
 
 class Tissue(eqx.Module):
@@ -74,8 +75,8 @@ class Tissue(eqx.Module):
     intracellular: Float[type_array, "elements 3"]  # mS/mm along fibre, sheet, normal
     extracellular: Float[type_array, "elements 3"]
     tuning: Float[type_array, "elements 3"]
-    chi: float  # membrane area per volume, 1/mm
-    c_m: float  # membrane capacitance, uF/mm2
+    chi: float | type_array  # membrane area per volume, 1/mm
+    c_m: float | type_array  # membrane capacitance, uF/mm2
 
     def __init__(
         self,
@@ -92,10 +93,11 @@ class Tissue(eqx.Module):
         self.extracellular = _principal("extracellular conductivity", extracellular, elements)
         ones = np.ones((elements, 3))
         self.tuning = _principal("tuning", ones if tuning is None else tuning, elements)
-        for name, value in (("chi", chi), ("c_m", c_m)):
-            if not (np.isfinite(value) and value > 0):
+        for name, given in (("chi", chi), ("c_m", c_m)):
+            value = known(given)
+            if value is not None and not (np.isfinite(value) and value > 0):
                 raise ValueError(f"Tissue: {name} is {value}; give a positive number.")
-        self.chi, self.c_m = float(chi), float(c_m)
+        self.chi, self.c_m = number(chi), number(c_m)
 
     @classmethod
     def by_region(
@@ -126,25 +128,27 @@ class Tissue(eqx.Module):
                 f"Conductivities are given for {sorted(unknown)}, but the mesh has the regions "
                 f"{sorted(present.values())}. Use those names, or 'default'."
             )
-        intra = np.empty((len(mesh.cells), 3))
-        extra = np.empty((len(mesh.cells), 3))
-        for identifier, name in present.items():
+        rows = []
+        for name in present.values():
             chosen = conductivity.get(name, conductivity.get("default"))
             if chosen is None:
                 raise ValueError(
                     f"No conductivity is given for region '{name}'. Add it, or a 'default'."
                 )
-            here = mesh.regions == identifier
-            intra[here], extra[here] = chosen.intracellular, chosen.extracellular
-        return cls(fibres, intra, extra, chi=chi, c_m=c_m)
+            rows.append((chosen.intracellular, chosen.extracellular))
+        table = numbers(rows)  # [regions, 2, 3]
+        row = np.searchsorted(list(present), mesh.regions)
+        return cls(fibres, table[:, 0][row], table[:, 1][row], chi=chi, c_m=c_m)
 
     def with_layer(self, elements: np.ndarray, conductivity: Conductivity) -> "Tissue":
         """Return the tissue with another conductivity in the elements of a mask [elements]."""
         here = np.asarray(elements)[:, None]
+        layer, rest = (conductivity.intracellular, self.intracellular)
+        outer, others = (conductivity.extracellular, self.extracellular)
         return replace(
             self,
-            intracellular=np.where(here, conductivity.intracellular, self.intracellular),
-            extracellular=np.where(here, conductivity.extracellular, self.extracellular),
+            intracellular=library(layer, rest).where(here, layer[None], rest),
+            extracellular=library(outer, others).where(here, outer[None], others),
         )
 
     def principal_diffusivity(self) -> Float[type_array, "elements 3"]:
@@ -165,9 +169,7 @@ class Tissue(eqx.Module):
 
     def _tensor(self, principal):
         axes = np.stack([self.fibres.fibre, self.fibres.sheet, self.fibres.normal], axis=1)
-        if isinstance(principal, np.ndarray):
-            return np.einsum("ek,eki,ekj->eij", principal, axes, axes)
-        return jnp.einsum("ek,eki,ekj->eij", principal, axes, axes)
+        return library(principal).einsum("ek,eki,ekj->eij", principal, axes, axes)
 
 
 def _principal(name: str, values, elements: int):
@@ -176,11 +178,12 @@ def _principal(name: str, values, elements: int):
             f"Tissue: the {name} has shape {np.shape(values)}, expected ({elements}, 3): along "
             "fibre, sheet and normal of every element."
         )
-    if isinstance(values, np.ndarray):
-        bad = np.flatnonzero(~np.all(np.isfinite(values) & (values > 0), axis=1))
+    found = known(values)
+    if found is not None:
+        bad = np.flatnonzero(~np.all(np.isfinite(found) & (found > 0), axis=1))
         if bad.size:
             raise ValueError(
                 f"Tissue: the {name} of {bad.size} elements is not positive definite, first "
-                f"element {bad[0]}: {values[bad[0]]}. Every principal value must be positive."
+                f"element {bad[0]}: {found[bad[0]]}. Every principal value must be positive."
             )
     return values

@@ -16,6 +16,10 @@ from cardiotwin._types import (
     type_array,
 )
 from cardiotwin._types import MillivoltsPerMillisecond as Rate
+from cardiotwin.numerics.concrete import known, library, number, numbers
+
+# one value for all pulses, traced where it is differentiated
+PerTrain = float | type_array
 
 
 class Pulses(eqx.Module):
@@ -31,14 +35,27 @@ class Pulses(eqx.Module):
     count: Float[type_array, ""]
 
     def __call__(self, t: Float[type_array, ""]) -> Float[type_array, " nodes"]:
-        """Stimulus of every node at time `t` (ms), in mV/ms.
-
-        The solver asks at the middle of a step, so edges that fall on steps are exact.
-        """
+        """Stimulus of every node at time `t` (ms), in mV/ms."""
         since = t - self.onset
         beat = jnp.clip(jnp.floor(since / self.period), 0.0, self.count - 1.0)
         phase = since - beat * self.period
         return jnp.where((phase >= 0) & (phase < self.duration), self.amplitude, 0.0)
+
+    def mean(
+        self, t: Float[type_array, ""], dt: Float[type_array, ""]
+    ) -> Float[type_array, " nodes"]:
+        """Mean stimulus of every node over the step from `t` to `t + dt` (ms), in mV/ms.
+
+        An edge within the step counts by the share of the step that it leaves, so the derivative
+        in onset and duration exists. An edge that falls on a step, to rounding, is exact, and its
+        derivative is the mean of those on either side. Pulses of a train are a step or more apart.
+        """
+        end = t + dt - self.onset
+        beat = jnp.clip(jnp.floor(end / self.period + 1e-5), 0.0, self.count - 1.0)
+        since = t - (self.onset + beat * self.period)
+        rounding = 4.0 * jnp.finfo(dt.dtype).eps * (jnp.abs(t) + dt) / dt
+        begun, ended = since / dt, (since - self.duration) / dt
+        return self.amplitude * (_share_after(begun, rounding) - _share_after(ended, rounding))
 
 
 class AbstractStimulus(eqx.Module):
@@ -85,11 +102,11 @@ class FocalStimulus(AbstractStimulus):
     """
 
     sites: np.ndarray
-    onset: np.ndarray
+    onset: type_array
     radius: float
-    amplitude: float
-    duration: float
-    period: float
+    amplitude: PerTrain
+    duration: PerTrain
+    period: PerTrain
     count: int
 
     def __init__(
@@ -108,15 +125,23 @@ class FocalStimulus(AbstractStimulus):
                 f"FocalStimulus: sites have shape {np.shape(sites)}; give finite coordinates "
                 "[x, y, z] in mm, one row a site."
             )
-        self.onset = np.broadcast_to(np.asarray(onset, float), len(self.sites)).copy()
-        self.radius, self.amplitude = float(radius), float(amplitude)
-        self.duration, self.period, self.count = float(duration), float(period), int(count)
+        self.onset = _per_site(onset, len(self.sites))
+        self.radius, self.amplitude = float(radius), number(amplitude)
+        self.duration, self.period, self.count = number(duration), number(period), int(count)
         check_radius(self)
         check_train(self, self.onset)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
         """Locate the stimulus on the nodes of a mesh."""
-        distance = np.linalg.norm(points[:, None, :] - self.sites[None], axis=2)
+        distance = library(points).linalg.norm(points[:, None, :] - self.sites[None], axis=2)
+        self._check_reach(known(points), known(distance))
+        xp = library(distance, self.onset)
+        onset = xp.where(distance <= self.radius, self.onset[None], np.inf).min(axis=1)
+        return (_pulses(self, xp.isfinite(onset), onset),)
+
+    def _check_reach(self, points: np.ndarray | None, distance: np.ndarray | None) -> None:
+        if points is None or distance is None:
+            return
         missed = np.flatnonzero(distance.min(axis=0) > self.radius)
         if missed.size:
             site = missed[0]
@@ -126,8 +151,6 @@ class FocalStimulus(AbstractStimulus):
                 f"node, {nearest} at {points[nearest]}, lies {distance[nearest, site]:.2f} mm "
                 f"away and the radius is {self.radius} mm. Move the site or widen the radius."
             )
-        onset = np.where(distance <= self.radius, self.onset[None], np.inf).min(axis=1)
-        return (_pulses(self, np.isfinite(onset), onset),)
 
 
 class BoxStimulus(AbstractStimulus):
@@ -145,10 +168,10 @@ class BoxStimulus(AbstractStimulus):
 
     low: np.ndarray
     high: np.ndarray
-    onset: float
-    amplitude: float
-    duration: float
-    period: float
+    onset: PerTrain
+    amplitude: PerTrain
+    duration: PerTrain
+    period: PerTrain
     count: int
 
     def __init__(
@@ -167,20 +190,24 @@ class BoxStimulus(AbstractStimulus):
                 f"BoxStimulus: the box runs from {low} to {high}; give two corners [x, y, z] in "
                 "mm, the lower one first."
             )
-        self.onset, self.amplitude, self.duration = float(onset), float(amplitude), float(duration)
-        self.period, self.count = float(period), int(count)
+        self.onset, self.amplitude = number(onset), number(amplitude)
+        self.duration, self.period, self.count = number(duration), number(period), int(count)
         check_train(self, self.onset)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
         """Locate the stimulus on the nodes of a mesh."""
-        slack = 1e-9 * max(1.0, float(np.abs(points).max()))
-        here = np.all((points >= self.low - slack) & (points <= self.high + slack), axis=1)
-        if not here.any():
+        xp = library(points)
+        slack = 1e-9 * xp.maximum(1.0, xp.abs(points).max())
+        low, high = (self.low - slack)[None], (self.high + slack)[None]
+        here = xp.all((points >= low) & (points <= high), axis=1)
+        found = known(here)
+        if found is not None and not found.any():
+            spanned = np.asarray(known(points))
             raise ValueError(
                 f"BoxStimulus: no node lies between {self.low} and {self.high} mm; the mesh spans "
-                f"{points.min(axis=0)} to {points.max(axis=0)}. Move or widen the box."
+                f"{spanned.min(axis=0)} to {spanned.max(axis=0)}. Move or widen the box."
             )
-        return (_pulses(self, here, np.full(len(points), self.onset)),)
+        return (_pulses(self, here, library(self.onset).full(len(points), self.onset)),)
 
 
 class NodalStimulus(AbstractStimulus):
@@ -196,10 +223,10 @@ class NodalStimulus(AbstractStimulus):
     """
 
     nodes: np.ndarray
-    onset: np.ndarray
-    amplitude: float
-    duration: float
-    period: float
+    onset: type_array
+    amplitude: PerTrain
+    duration: PerTrain
+    period: PerTrain
     count: int
 
     def __init__(
@@ -212,9 +239,9 @@ class NodalStimulus(AbstractStimulus):
         count: int = 1,
     ):
         self.nodes = np.atleast_1d(np.asarray(nodes, int))
-        self.onset = np.broadcast_to(np.asarray(onset, float), self.nodes.shape).copy()
-        self.amplitude, self.duration = float(amplitude), float(duration)
-        self.period, self.count = float(period), int(count)
+        self.onset = _per_site(onset, len(self.nodes))
+        self.amplitude, self.duration = number(amplitude), number(duration)
+        self.period, self.count = number(period), int(count)
         check_train(self, self.onset)
 
     def pulses(self, points: np.ndarray) -> tuple[Pulses, ...]:
@@ -225,16 +252,19 @@ class NodalStimulus(AbstractStimulus):
                 f"{len(points) - 1}. Give indices of mesh nodes."
             )
         onset = np.full(len(points), np.inf)
-        np.minimum.at(onset, self.nodes, self.onset)
-        return (_pulses(self, np.isfinite(onset), onset),)
+        if library(self.onset) is jnp:
+            onset = jnp.asarray(onset).at[self.nodes].min(self.onset)
+        else:
+            np.minimum.at(onset, self.nodes, self.onset)
+        return (_pulses(self, library(onset).isfinite(onset), onset),)
 
 
-def total(pulses: tuple[Pulses, ...], t: Float[type_array, ""]) -> Float[type_array, " nodes"]:
-    """Sum of all pulses at time `t` (ms), in mV/ms."""
-    value = pulses[0](t)
-    for pulse in pulses[1:]:
-        value = value + pulse(t)
-    return value
+def total(
+    pulses: tuple[Pulses, ...], t: Float[type_array, ""], dt: Float[type_array, ""] | None = None
+) -> Float[type_array, " nodes"]:
+    """Sum of all pulses at time `t` (ms), or its mean from `t` to `t + dt`, in mV/ms."""
+    values = [pulse(t) if dt is None else pulse.mean(t, dt) for pulse in pulses]
+    return sum(values[1:], values[0])
 
 
 def pulsing(
@@ -268,13 +298,28 @@ def reorder(pulses: tuple[Pulses, ...], order: np.ndarray, dtype) -> tuple[Pulse
     return jax.tree.map(convert, pulses)
 
 
-def _pulses(train, here: np.ndarray, onset: np.ndarray) -> Pulses:
+def _share_after(since: Float[type_array, " nodes"], rounding: Any) -> Float[type_array, " nodes"]:
+    """Share of a step that lies behind an edge, `since` steps after which the step begins."""
+    whole = jnp.round(since)
+    on_step = jnp.abs(since - whole) <= rounding
+    since = since + jax.lax.stop_gradient(jnp.where(on_step, whole - since, 0.0))
+    return jnp.minimum(jnp.maximum(1.0 + since, 0.0), 1.0)
+
+
+def _per_site(values: Any, count: int) -> Any:
+    """One value a site, from as many or from one."""
+    values = numbers(values)
+    return library(values).broadcast_to(values, (count,)).copy()
+
+
+def _pulses(train, here: Any, onset: Any) -> Pulses:
+    xp = library(here, onset, train.amplitude)
     return Pulses(
-        amplitude=np.where(here, train.amplitude, 0.0),
-        onset=np.where(here, onset, 0.0),
-        duration=np.asarray(train.duration, float),
-        period=np.asarray(train.period, float),
-        count=np.asarray(train.count, float),
+        amplitude=xp.where(here, train.amplitude, 0.0),
+        onset=xp.where(here, onset, 0.0),
+        duration=numbers(train.duration),
+        period=numbers(train.period),
+        count=numbers(train.count),
     )
 
 
@@ -299,12 +344,14 @@ def check_train(train: Any, onset: Any) -> None:
     """
     name = type(train).__name__
     for field in ("amplitude", "duration", "period", "count"):
-        value = getattr(train, field)
-        if not (np.isfinite(value) and value > 0):
+        value = known(getattr(train, field))
+        if value is not None and not (np.isfinite(value) and value > 0):
             raise ValueError(f"{name}: {field} is {value}; give a positive number.")
-    if np.any(np.asarray(onset) < 0) or not np.isfinite(onset).all():
+    times = known(onset)
+    if times is not None and (np.any(times < 0) or not np.isfinite(times).all()):
         raise ValueError(f"{name}: onset is {onset} ms; a run starts at 0 ms.")
-    if train.count > 1 and train.period <= train.duration:
+    period, duration = known(train.period), known(train.duration)
+    if train.count > 1 and period is not None and duration is not None and period <= duration:
         raise ValueError(
             f"{name}: the period, {train.period} ms, must exceed the duration, "
             f"{train.duration} ms, when count is {train.count}."
