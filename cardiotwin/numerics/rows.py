@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from .differences import row_differences
@@ -82,6 +82,18 @@ class DifferenceOperator(eqx.Module):
     def __call__(self, x: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
         """Apply the operator by gathers, forwards and in every derivative."""
         return row_differences(x, self.weights, self.columns)
+
+    def touched(self, marked: Bool[Array, " nodes"]) -> Bool[Array, " nodes"]:
+        """The marked nodes and all their neighbours."""
+        start, out = 0, []
+        for column in self.columns:
+            rows = column.shape[1]
+            near = jax.lax.slice(marked, (start,), (start + rows,))
+            for k in range(column.shape[0]):
+                near = near | marked.at[column[k]].get(mode="promise_in_bounds")
+            out.append(near)
+            start += rows
+        return jnp.concatenate(out)
 
     def row_sums(self) -> Float[Array, " nodes"]:
         """Sum of the weights of each row, the negative of the diagonal."""

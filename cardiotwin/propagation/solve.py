@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -11,9 +13,11 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
+from cardiotwin.numerics.rows import row_sums
 from cardiotwin.numerics.together import all_of_batch
 from cardiotwin.tissue.stimulus import pulsing
 
+from . import multirate as divided_steps
 from .adjoint import FORWARD, AbstractAdjoint, Checkpointed, Plan
 from .devices import Layout, Spread, find_devices, spread
 from .observe import AbstractObservable
@@ -25,6 +29,14 @@ WHOLE = 1e-6
 # The tissue is quiet where no node rises faster: ten times less than a front's foot as it reaches
 # threshold, more than the recovery of the notch (0.5 mV/ms).
 QUIET_RISE = 1.0  # mV/ms
+# Longest window over which it is decided who takes longer steps.
+WINDOW = 1.5  # ms
+# What is counted over the windows (`_tally`).
+TALLIED = ("quiet", "busy", "repeated")
+# On fewer nodes than these dividing them saves nothing.
+FEWEST_NODES = 4000
+# A wave that is thought to run further than this many edges in a window is not divided off.
+MOST_HOPS = 16
 
 
 class NonFiniteError(RuntimeError):
@@ -83,6 +95,7 @@ def solve(
     observe: Mapping[str, AbstractObservable] | None = None,
     every: float = 1.0,
     quiet_dt: float | None = None,
+    multirate: bool = False,
     initial: Checkpoint | None = None,
     adjoint: AbstractAdjoint | None = None,
     precision: str = "float32",
@@ -105,15 +118,20 @@ def solve(
         scheme: operator splitting; Godunov with an implicit parabolic step when left out.
         observe: observables by name.
         every: interval between frames, ms.
-        quiet_dt: longest time step, ms, of frames in which nothing depolarises: no stimulus acts,
-            and no node rose by more than 1 mV/ms in the frame before. Such a frame is advanced by
-            the largest multiple of `dt` that divides `every` and is not longer. At 0.2 ms action
-            potentials keep their duration to 0.1 ms. None steps by `dt` throughout.
+        quiet_dt: longest time step, ms, where nothing depolarises: in windows of about 1 ms in
+            which no stimulus acts, after one in which no node rose by more than 1 mV/ms. Such a
+            window is advanced by the largest multiple of `dt` that divides it and is not longer.
+            At 0.2 ms action potentials keep their duration to 0.1 ms. None steps by `dt`
+            throughout.
+        multirate: let also the cells away from a wave take the longer steps while others take
+            `dt`. Pays on a CPU; needs `quiet_dt` and Godunov splitting. Runs that are traced (by
+            jax.grad, jax.vmap) do without.
         initial: a checkpoint to go on from.
         adjoint: what reverse mode keeps of the run; `Checkpointed()` when left out. Runs that are
             not traced do not depend on it.
         precision: "float32", or "float64" (x64 must be enabled).
-        on_frame: called with every `Frame`, the first at t = 0; returning True ends the run.
+        on_frame: called with every `Frame`, the first at t = 0; returning True ends the run, at the
+            frame after it, which is computed by then.
         on_checkpoint: called with a `Checkpoint` about every `checkpoint_seconds` (streaming runs).
         checkpoint_seconds: see `on_checkpoint`.
         throw: raise `NonFiniteError` when the voltage becomes NaN or infinite; otherwise the
@@ -122,20 +140,23 @@ def solve(
         partition: "bisection" or "metis", or the device of every node (0, 1, ...), [nodes].
 
     Raises:
-        ValueError: times that do not fit together, an unknown precision, bad observables, or
-            devices that do not exist or would have no nodes.
+        ValueError: times that do not fit together, an unknown precision, bad observables,
+            devices that do not exist or would have no nodes, or `multirate` where it cannot be.
         NonFiniteError: see `throw`.
     """
     dtype = _dtype(precision)
     steps, frames = _grid(t1, dt, every, initial)
     scheme = Godunov() if scheme is None else scheme
     found = None if devices is None else find_devices(devices)
+    _check_observables(observe)
+    if multirate:
+        check_multirate(scheme, quiet_dt, devices)
     began = time.perf_counter()
     system = problem.discretise(corrected=scheme.diffusion.corrects)
     over = None if found is None else spread(system, found, partition)
     prepared = scheme.setup(system, dt, dtype)
-    stride = 1 if quiet_dt is None else _stride(quiet_dt, dt, steps)
-    quiet = None if stride == 1 else scheme.setup(system, stride * dt, dtype)
+    plan = _plan(system, steps, dt, quiet_dt, multirate)
+    quiet = None if plan.stride == 1 else scheme.setup(system, plan.stride * dt, dtype)
     loop = _Loop(prepared, quiet, dict(observe or {}), Layout(jnp.asarray(system.pattern.rank)))
     start = fresh = _start(system, loop.observe, dtype)
     if initial is not None:
@@ -146,15 +167,16 @@ def solve(
         stats |= over.stats()
     stats["setup_s"] = time.perf_counter() - began
     # a run that nothing traces is not differentiated: its loops stay whole
-    plan = FORWARD
+    reverse = FORWARD
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves((loop, start))):
         if on_frame is not None:
             raise ValueError(
                 "A run with on_frame hands its frames to Python and cannot be traced by jax.grad, "
                 "jax.jit or jax.vmap. Leave on_frame out and read the frames of the solution."
             )
-        plan = (Checkpointed() if adjoint is None else adjoint).plan(frames, steps)
-    run = _Run(scheme, system, loop, steps, stride, frames, dt, plan)
+        reverse = (Checkpointed() if adjoint is None else adjoint).plan(frames, plan.steps)
+        plan = plan._replace(hops=None)
+    run = _Run(scheme, system, loop, plan, frames, dt, reverse)
     if on_frame is None:
         return _whole(run, start, stats, throw)
     return _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
@@ -166,35 +188,45 @@ class _Run(NamedTuple):
     scheme: AbstractScheme
     system: System
     loop: "_Loop"
-    steps: int  # a frame
-    stride: int  # steps in one step of a quiet frame
+    plan: "_Plan"
     frames: int
     dt: float
-    plan: Plan
+    reverse: Plan  # what reverse mode keeps
+
+    @property
+    def steps(self) -> int:
+        """Time steps of a frame."""
+        return self.plan.steps * self.plan.windows
 
     def constant(self, step: Any) -> "_Constant":
         """What the compiled loop needs to go on from a step."""
-        return _Constant(
-            self.scheme, self.steps, self.stride, self.plan, self.loop, jnp.asarray(step)
-        )
+        return _Constant(self.scheme, self.plan, self.reverse, self.loop, jnp.asarray(step))
 
 
 class _Loop(NamedTuple):
     """What the compiled loop reads and does not change."""
 
     prepared: Prepared
-    quiet: Prepared | None  # for the longer steps of quiet frames
+    quiet: Prepared | None  # for the longer steps of quiet windows
     observe: dict[str, AbstractObservable]
     layout: Layout
 
 
+class _Plan(NamedTuple):
+    """How a frame is divided: all of it fixed before the loop is compiled."""
+
+    steps: int  # time steps of a window
+    windows: int  # of a frame
+    stride: int  # time steps in one step of a quiet window
+    hops: int | None  # how far a wave comes in a window, if only part of the nodes goes on in short
+
+
 class _Constant(NamedTuple):
-    """A frame to advance by: `steps` time steps from step number `first`."""
+    """A frame to advance by, from step number `first`."""
 
     scheme: AbstractScheme
-    steps: int
-    stride: int
-    plan: Plan
+    plan: _Plan
+    reverse: Plan
     loop: _Loop
     first: Array
 
@@ -204,38 +236,138 @@ class _Carry(NamedTuple):
 
     state: State
     observed: dict[str, Any]
-    calm: Array  # whether no node depolarised in the last frame
+    rising: Array  # which nodes depolarised in the last window
 
 
 def _advance(constant: _Constant, carry: _Carry):
-    """Advance by one frame, in longer steps if the tissue is quiet."""
-    _, steps, stride, _, loop, first = constant
+    """Advance by one frame, window by window."""
+    plan, loop, first = constant.plan, constant.loop, constant.first
+
+    def window(i, so_far):
+        carry, tally = so_far
+        carry, more = _window(constant._replace(first=first + i * plan.steps), carry)
+        return carry, jax.tree.map(jnp.add, tally, more)
+
+    tally = _tally(carry.state.v)
+    if plan.windows == 1:
+        carry, tally = window(0, (carry, tally))
+    else:
+        carry, tally = jax.lax.fori_loop(0, plan.windows, window, (carry, tally))
+    v, outputs, check = _look(loop, carry, first + plan.windows * plan.steps)
+    return carry, v, outputs, {**check, **tally}
+
+
+def _tally(v: Array) -> dict[str, Array]:
+    """What is counted over the windows of a frame: nothing yet."""
+    return {
+        "quiet": jnp.zeros((), jnp.int32),  # windows in longer steps
+        "busy": jnp.zeros((), v.dtype),  # share of the nodes in short steps, summed
+        "repeated": jnp.zeros((), jnp.int32),  # windows that had to be repeated
+    }
+
+
+def _window(constant: _Constant, carry: _Carry):
+    """Advance by one window: in longer steps where nothing depolarises, by dt where a wave is."""
+    plan, loop, first = constant.plan, constant.loop, constant.first
     dt = loop.prepared.dt
     before = carry.state.v
+    one = jnp.ones((), before.dtype)
     longer = loop.quiet
+
+    def short(state, observed):
+        return _frame(constant, loop.prepared, 1, state, observed)
+
     if longer is None:
-        quiet = jnp.asarray(False)
-        state, observed = _frame(constant, loop.prepared, 1, carry.state, carry.observed)
+        state, observed = short(carry.state, carry.observed)
+        tally = {"quiet": jnp.int32(0), "busy": one, "repeated": jnp.int32(0)}
     else:
-        begin, end = (k.astype(dt.dtype) * dt for k in (first, first + steps))
-        quiet = all_of_batch(carry.calm & ~pulsing(loop.prepared.pulses, begin, end))
+        begin, end = (k.astype(dt.dtype) * dt for k in (first, first + plan.steps))
+        quiet = ~carry.rising.any() & ~pulsing(loop.prepared.pulses, begin, end)
+        quiet = all_of_batch(quiet)
         state, observed = jax.lax.cond(
             quiet,
-            lambda s, o: _frame(constant, longer, stride, s, o),
-            lambda s, o: _frame(constant, loop.prepared, 1, s, o),
+            lambda s, o: _frame(constant, longer, plan.stride, s, o),
+            short if plan.hops is None else lambda s, o: (s, o),
             carry.state,
             carry.observed,
         )
-    calm = jnp.max(state.v - before) <= QUIET_RISE * steps * dt
-    carry = loop.layout.pin(_Carry(state, observed, calm))
-    v, outputs, check = _look(loop, carry, first + steps)
-    return carry, v, outputs, {**check, "quiet": quiet}
+        busy, repeated = jnp.where(quiet, 0 * one, one), jnp.asarray(False)
+        if plan.hops is not None:
+            state, observed, busy, repeated = _divided(
+                constant, ~quiet, begin, end, carry, (state, observed), short
+            )
+        tally = {
+            "quiet": quiet.astype(jnp.int32),
+            "busy": busy,
+            "repeated": repeated.astype(jnp.int32),
+        }
+    carry = _Carry(state, observed, _rising(state.v, before, plan.steps * dt))
+    return loop.layout.pin(carry), tally
+
+
+def _rising(v: Array, before: Array, time: Array) -> Array:
+    # not finite counts as rising
+    return ~(v - before <= QUIET_RISE * time)
+
+
+def _divided(constant: _Constant, wanted, begin, end, carry: _Carry, skipped, short):
+    """Advance a window with the nodes divided, if that pays; otherwise with all in short steps.
+
+    Each way is compiled once: first the divided one, then, if it was not taken or left a rising
+    node out, the whole one.
+    """
+    plan, loop, first = constant.plan, constant.loop, constant.first
+    prepared, longer, dt = loop.prepared, loop.quiet, loop.prepared.dt
+    assert plan.hops is not None
+    assert longer is not None
+    mark = partial(divided_steps.busy_nodes, prepared.diffuse.rate, prepared, hops=plan.hops)
+    busy = jax.lax.cond(
+        wanted,
+        mark,
+        lambda v, *_: jnp.zeros(v.shape, bool),
+        carry.state.v,
+        carry.rising,
+        begin,
+        end,
+    )
+    share = jnp.mean(busy, dtype=dt.dtype)
+    pays = wanted & (share <= divided_steps.MOST_BUSY)
+
+    def fold(observed, v_old, v_new, i):
+        t = (first + i).astype(dt.dtype) * dt
+        return {
+            name: loop.observe[name].update(value, v_old, v_new, t, dt)
+            for name, value in observed.items()
+        }
+
+    def divided(state, observed):
+        return divided_steps.mixed_steps(
+            divided_steps.divide(busy),
+            prepared,
+            longer,
+            state,
+            lambda i: (first + i).astype(dt.dtype) * dt,
+            (fold, observed),
+            plan.stride,
+            plan.steps,
+        )
+
+    start = (carry.state, carry.observed)
+    state, observed = jax.lax.cond(pays, divided, lambda *_: skipped, *start)
+    resting = carry.state.v < prepared.cell.activation_threshold
+    missed = jnp.any(~busy & resting & _rising(state.v, carry.state.v, plan.steps * dt))
+    repeated = pays & missed
+    state, observed = jax.lax.cond(
+        wanted & (~pays | missed), short, lambda *_: (state, observed), *start
+    )
+    whole = jnp.where(pays & ~missed, share, 1.0 + repeated * share)
+    return state, observed, jnp.where(wanted, whole, 0.0), repeated
 
 
 def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, carries):
-    """Take the time steps of a frame, each `stride` of the shortest."""
+    """Take the time steps of a window, each `stride` of the shortest."""
     scheme, first = constant.scheme, constant.first
-    steps = constant.steps // stride
+    steps = constant.plan.steps // stride
     dt = prepared.dt
 
     def fold(advance, i, state, carries):
@@ -253,7 +385,7 @@ def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, c
     trips = steps - scheme.peels_last
     # two steps a trip: XLA then writes every other state in place of one no longer needed, and
     # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step)
-    state, carries = constant.plan.steps(
+    state, carries = constant.reverse.steps(
         lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=2
     )
     if scheme.peels_last:
@@ -288,7 +420,8 @@ def _scan(constant: _Constant, carry: _Carry, frames: int):
 
     def one(carry, index):
         carry, alive = carry
-        here = constant._replace(first=constant.first + index * constant.steps)
+        steps = constant.plan.steps * constant.plan.windows
+        here = constant._replace(first=constant.first + index * steps)
 
         def advance(carry):
             carry, _, outputs, check = _advance(here, carry)
@@ -296,7 +429,7 @@ def _scan(constant: _Constant, carry: _Carry, frames: int):
 
         def hold(carry):
             _, outputs, check = _look(loop, carry, here.first)
-            return carry, outputs, {**check, "quiet": jnp.asarray(False)}
+            return carry, outputs, {**check, **_tally(carry.state.v)}
 
         on = ~all_of_batch(~alive) & (index < frames)
         carry, outputs, check = jax.lax.cond(on, advance, hold, carry)
@@ -304,7 +437,7 @@ def _scan(constant: _Constant, carry: _Carry, frames: int):
 
     _, opening, _ = _look(loop, carry, constant.first)
     alive = jnp.asarray(True)
-    (carry, _), (outputs, checks) = constant.plan.frames(one, (carry, alive), frames)
+    (carry, _), (outputs, checks) = constant.reverse.frames(one, (carry, alive), frames)
     outputs = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), opening, outputs)
     return carry, outputs, checks
 
@@ -325,7 +458,7 @@ def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solu
         jax.block_until_ready(carry)
         stats["loop_s"] = time.perf_counter() - began
         stats["residual"] = float(jnp.nanmax(checks["residual"]))
-        stats |= _count(run, run.frames, int(checks["quiet"].sum()))
+        stats |= _count(run, run.frames, jax.tree.map(np.sum, {k: checks[k] for k in TALLIED}))
         finite = bool(finite)
         if throw and not finite:
             bad = int(jnp.argmin(checks["finite"]))
@@ -357,9 +490,9 @@ def _stream(
     advance = _advance_jit.lower(first, carry).compile()
     stats["compile_s"] = time.perf_counter() - began
     v, outputs, check = _look_jit(run.loop, carry, first.first)
-    ahead = (v, outputs, {**check, "quiet": False}, start.step)
+    ahead = (v, outputs, check, start.step)
     began = saved = time.perf_counter()
-    waited, residual, finite, frames, quiet = 0.0, 0.0, True, 0, 0
+    waited, residual, finite, frames, tallies = 0.0, 0.0, True, 0, []
     for index in range(run.frames + 1):
         v, outputs, check, step = ahead
         due = index and time.perf_counter() - saved > checkpoint_seconds
@@ -371,6 +504,7 @@ def _stream(
         if index < run.frames:
             carry, *look = advance(run.constant(step), carry)
             ahead = (*look, step + run.steps)
+            tallies.append({k: look[2][k] for k in TALLIED})
             frames += 1
         finite = bool(check["finite"])
         if not finite:
@@ -378,7 +512,6 @@ def _stream(
                 raise NonFiniteError(_where(run, v, step - run.steps))
             break
         residual = max(residual, float(check["residual"]))
-        quiet += bool(check["quiet"])
         tick = time.perf_counter()
         enough = on_frame(Frame(step * run.dt, step, v, outputs))
         waited += time.perf_counter() - tick
@@ -389,7 +522,7 @@ def _stream(
     stats["loop_s"] = time.perf_counter() - began
     stats["callback_s"] = waited
     stats["residual"] = residual
-    stats |= _count(run, frames, quiet)
+    stats |= _count(run, frames, jax.tree.map(lambda *x: sum(np.asarray(y) for y in x), *tallies))
     return Solution(
         ts=jnp.arange(start.step, reached + 1, run.steps) * run.dt,
         frames={},
@@ -400,10 +533,19 @@ def _stream(
     )
 
 
-def _count(run: _Run, frames: int, quiet: int) -> dict[str, Any]:
-    """Time steps taken, and the share of the frames that were quiet."""
-    steps = (frames - quiet) * run.steps + quiet * (run.steps // run.stride)
-    return {"steps": steps, "quiet_share": quiet / frames}
+def _count(run: _Run, frames: int, tally: dict[str, Any]) -> dict[str, Any]:
+    """Time steps taken, and how much of the work was saved."""
+    windows = frames * run.plan.windows
+    quiet = int(tally["quiet"])
+    counted = {
+        "steps": (windows - quiet) * run.plan.steps + quiet * (run.plan.steps // run.plan.stride),
+        "quiet_share": quiet / windows,
+    }
+    if run.plan.hops is not None:
+        # of the nodes in windows that were not quiet
+        counted["busy_share"] = float(tally["busy"]) / max(windows - quiet, 1)
+        counted["repeated_windows"] = int(tally["repeated"])
+    return counted
 
 
 def _where(run: _Run, v: Array, good_step: int) -> str:
@@ -411,6 +553,11 @@ def _where(run: _Run, v: Array, good_step: int) -> str:
     node = int(bad[0])
     place = np.round(run.system.points[run.system.pattern.rank[node]], 2)
     good = good_step * run.dt
+    if good < 0:
+        return (
+            f"The voltage is non-finite at the start, at {bad.size} of {v.shape[0]} nodes, first "
+            f"node {node} at {place} mm. Check the initial state of the cell there."
+        )
     return (
         f"The voltage became non-finite between {good:g} and {good + run.steps * run.dt:g} ms at "
         f"{bad.size} of {v.shape[0]} nodes, first node {node} at {place} mm. The last good frame "
@@ -433,7 +580,7 @@ def _start(system: System, observe: dict[str, AbstractObservable], dtype) -> _St
     slow = jnp.float64 if jax.config.jax_enable_x64 else None  # pyright: ignore[reportAttributeAccessIssue]
     v, cell = system.cell.initial_arrays(system.nodes, dtype=dtype, slow_dtype=slow)
     carries = {name: observable.init(v) for name, observable in observe.items()}
-    return _Start(0, _Carry(State(v, cell), carries, jnp.asarray(False)))
+    return _Start(0, _Carry(State(v, cell), carries, jnp.ones(v.shape, bool)))
 
 
 def _spread(over: Spread, loop: _Loop, start: _Start, fresh: _Start) -> tuple[_Loop, _Start]:
@@ -482,7 +629,67 @@ def check_times(t1: float, dt: float, every: float, quiet_dt: float | None = Non
     """
     steps, _ = _grid(t1, dt, every, None)
     if quiet_dt is not None:
-        _stride(quiet_dt, dt, steps)
+        _stride(quiet_dt, dt, _window_steps(steps, dt))
+
+
+def check_multirate(scheme: AbstractScheme, quiet_dt: float | None, devices: Any = None) -> None:
+    """Refuse `multirate` where it cannot be.
+
+    Raises:
+        ValueError: without `quiet_dt`, with another splitting than Godunov's, or on many devices.
+    """
+    if devices is not None:
+        raise ValueError(
+            "multirate gathers the cells of one device; the run is spread over several. Leave out "
+            "multirate or devices."
+        )
+    if quiet_dt is None:
+        raise ValueError(
+            "multirate lets cells away from a wave take the step quiet_dt, which is None. Give a "
+            "quiet_dt, such as 0.2 ms, or leave multirate out."
+        )
+    if not isinstance(scheme, Godunov):
+        raise ValueError(
+            f"multirate divides the reaction of Godunov splitting; the scheme is "
+            f"{type(scheme).__name__}. Take Godunov, or leave multirate out."
+        )
+
+
+def _check_observables(observe: Any) -> None:
+    for name, value in dict(observe or {}).items():
+        if not isinstance(value, AbstractObservable):
+            raise ValueError(
+                f"observe[{name!r}] is {value!r}; give an observable, such as ActivationTime()."
+            )
+
+
+def _plan(
+    system: System, steps: int, dt: float, quiet_dt: float | None, multirate: bool
+) -> "_Plan":
+    if quiet_dt is None:
+        return _Plan(steps, 1, 1, None)
+    window = _window_steps(steps, dt)
+    stride = _stride(quiet_dt, dt, window)
+    hops = None
+    if multirate and stride > 1 and system.nodes >= FEWEST_NODES:
+        hops = _hops(system, window * dt)
+    return _Plan(window, steps // window, stride, hops)
+
+
+def _window_steps(steps: int, dt: float) -> int:
+    """Time steps of a window: a divisor of those of a frame, of about a millisecond."""
+    return max(k for k in range(1, steps + 1) if steps % k == 0 and (k == 1 or k * dt <= WINDOW))
+
+
+def _hops(system: System, time: float) -> int:
+    """Neighbours of neighbours that a wave reaches within a time, generously.
+
+    A front runs at about 2 sqrt(D) (mm/ms, D in mm2/ms), so over 2 sqrt(D / h^2) edges in 1 ms; on
+    a line of nodes the diagonal of M^-1 K is 2 D / h^2.
+    """
+    diagonal = row_sums(system.pattern, np.asarray(system.diffusion_edges)) / system.mass
+    edges = 2.5 * np.sqrt(np.quantile(diagonal, 0.99) / 2.0) * time
+    return int(min(np.ceil(edges) + 1, MOST_HOPS))
 
 
 def _grid(t1: float, dt: float, every: float, initial: Checkpoint | None) -> tuple[int, int]:

@@ -34,7 +34,8 @@ def physics_hash(twin: Twin, solver: Solver, observed: list[str]) -> str:
         digest.update(repr((array.shape, str(array.dtype))).encode())
         digest.update(array.tobytes())
     options = (
-        *(solver.dt, solver.quiet_dt, solver.every, solver.precision, solver.scheme),
+        *(solver.dt, solver.quiet_dt, solver.multirate, solver.every),
+        *(solver.precision, solver.scheme),
         sorted(observed),
     )
     digest.update(repr((__version__, type(twin.cell).__name__, options)).encode())

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import numpy as np
 
 from cardiotwin._types import Millimetres, Milliseconds
@@ -14,7 +15,7 @@ from cardiotwin.ecg.thorax import Thorax, place_electrodes
 from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
-from cardiotwin.propagation.solve import WHOLE, check_times
+from cardiotwin.propagation.solve import WHOLE, check_multirate, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
 
@@ -27,6 +28,8 @@ class Solver:
         dt: time step.
         every: interval of the ECG, the probes and the checks for finite values.
         quiet_dt: longest time step while nothing depolarises; null steps by dt throughout.
+        multirate: whether cells away from a wave take the longer steps while others take dt; null
+            where it pays: on a CPU, with Godunov splitting and a quiet_dt.
         scheme: operator splitting; Godunov with implicit diffusion when left out.
         precision: "float32" or "float64".
         devices: share the nodes out among so many; one when left out.
@@ -43,6 +46,7 @@ class Solver:
         precision: Literal["float32", "float64"] = "float32",
         devices: int | None = None,
         partition: Literal["bisection", "metis"] = "bisection",
+        multirate: bool | None = None,
     ):
         check_times(t1, dt, every, quiet_dt)
         check_method(partition)
@@ -51,6 +55,12 @@ class Solver:
         self.devices, self.partition = devices, partition
         self.t1, self.dt, self.every, self.quiet_dt = t1, dt, every, quiet_dt
         self.scheme = Godunov() if scheme is None else scheme
+        if multirate is None:
+            possible = quiet_dt is not None and isinstance(self.scheme, Godunov)
+            multirate = possible and devices is None and jax.default_backend() == "cpu"
+        elif multirate:
+            check_multirate(self.scheme, quiet_dt, devices)
+        self.multirate = multirate
         self.precision = precision
 
 

@@ -206,6 +206,7 @@ def _solve(
             dt=solver.dt,
             every=solver.every,
             quiet_dt=solver.quiet_dt,
+            multirate=solver.multirate,
             scheme=solver.scheme,
             precision=solver.precision,
             observe=ready.observe,

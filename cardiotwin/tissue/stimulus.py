@@ -267,18 +267,25 @@ def total(
     return sum(values[1:], values[0])
 
 
-def pulsing(
+def pulsing_nodes(
     pulses: tuple[Pulses, ...], begin: Float[type_array, ""], end: Float[type_array, ""]
-) -> Bool[type_array, ""]:
-    """Whether any node is stimulated at some time between `begin` and `end` (ms)."""
+) -> Bool[type_array, " nodes"]:
+    """Whether each node is stimulated at some time between `begin` and `end` (ms)."""
     acts = jnp.asarray(False)
     for pulse in pulses:
         # the last pulse that has started by the end
         beat = jnp.clip(jnp.floor((end - pulse.onset) / pulse.period), 0.0, pulse.count - 1.0)
         start = pulse.onset + beat * pulse.period
         here = (start <= end) & (start + pulse.duration >= begin) & (pulse.amplitude != 0.0)
-        acts = acts | jnp.any(here)
+        acts = acts | here
     return acts
+
+
+def pulsing(
+    pulses: tuple[Pulses, ...], begin: Float[type_array, ""], end: Float[type_array, ""]
+) -> Bool[type_array, ""]:
+    """Whether any node is stimulated at some time between `begin` and `end` (ms)."""
+    return jnp.any(pulsing_nodes(pulses, begin, end))
 
 
 def last_onset(pulses: tuple[Pulses, ...]) -> float:
