@@ -197,7 +197,7 @@ def table(report: dict[str, Any]) -> str:
 
 def _describe(constant: Any) -> str:
     """Scheme and parabolic step in words."""
-    diffuse = constant.loop.prepared.diffuse
+    diffuse = constant.unpacked().loop.prepared.diffuse
     stages = getattr(diffuse, "stages", None)
     solver = getattr(diffuse, "solver", None)
     how = f"{stages} stages" if stages else f"{solver.iterations} iterations" if solver else ""

@@ -95,7 +95,7 @@ def test_wave_that_was_not_expected_costs_time_and_nothing_else(monkeypatch):
     _, expected = run()
     # a number of its own, or the program compiled before would serve
     monkeypatch.setattr(solve_module, "_hops", lambda system, time: 15)
-    monkeypatch.setattr(multirate, "busy_nodes", lambda *_: jnp.zeros(len(MESH.points), bool))
+    monkeypatch.setattr(multirate, "busy_nodes", lambda *_, hops: jnp.zeros(len(MESH.points), bool))
     hasty, found = run(multirate=True)
     assert hasty.stats["repeated_windows"] > 5
     reached = np.isfinite(expected)

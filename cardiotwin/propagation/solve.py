@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
-from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -14,6 +13,7 @@ from jax.core import Tracer
 from jaxtyping import Array
 
 from cardiotwin.numerics.rows import row_sums
+from cardiotwin.numerics.shared import Shared, share
 from cardiotwin.numerics.together import all_of_batch
 from cardiotwin.tissue.stimulus import pulsing
 
@@ -176,7 +176,7 @@ def solve(
             )
         reverse = (Checkpointed() if adjoint is None else adjoint).plan(frames, plan.steps)
         plan = plan._replace(hops=None)
-    run = _Run(scheme, system, loop, plan, frames, dt, reverse)
+    run = _Run(scheme, system, loop, share(loop), plan, frames, dt, reverse)
     if on_frame is None:
         return _whole(run, start, stats, throw)
     return _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
@@ -188,6 +188,7 @@ class _Run(NamedTuple):
     scheme: AbstractScheme
     system: System
     loop: "_Loop"
+    shared: Shared  # the loop as a compiled program takes it
     plan: "_Plan"
     frames: int
     dt: float
@@ -200,7 +201,7 @@ class _Run(NamedTuple):
 
     def constant(self, step: Any) -> "_Constant":
         """What the compiled loop needs to go on from a step."""
-        return _Constant(self.scheme, self.plan, self.reverse, self.loop, jnp.asarray(step))
+        return _Constant(self.scheme, self.plan, self.reverse, self.shared, jnp.asarray(step))
 
 
 class _Loop(NamedTuple):
@@ -227,8 +228,12 @@ class _Constant(NamedTuple):
     scheme: AbstractScheme
     plan: _Plan
     reverse: Plan
-    loop: _Loop
+    loop: Any  # a `_Loop`; shared where it enters a compiled program
     first: Array
+
+    def unpacked(self) -> "_Constant":
+        """With the loop itself."""
+        return self._replace(loop=self.loop.unpack())
 
 
 class _Carry(NamedTuple):
@@ -409,13 +414,18 @@ def _look(loop: _Loop, carry: _Carry, step: Array):
     return v, outputs, check
 
 
-_advance_jit = eqx.filter_jit(_advance, donate="all-except-first")
+def _advance_shared(constant: _Constant, carry: _Carry):
+    return _advance(constant.unpacked(), carry)
+
+
+_advance_jit = eqx.filter_jit(_advance_shared, donate="all-except-first")
 _look_jit = eqx.filter_jit(_look)
 
 
 @eqx.filter_jit
 def _scan(constant: _Constant, carry: _Carry, frames: int):
     """All frames in one program; frames after a non-finite one are not computed."""
+    constant = constant.unpacked()
     loop = constant.loop
 
     def one(carry, index):
