@@ -1,6 +1,6 @@
-"""How fast is the time loop? The N-version slab, ours and TorchCor in turn on the same cores.
+"""How fast is the time loop? The N-version slab, ours and its peers in turn on the same cores.
 
-    python -m benchmarks.slab --torchcor-python /path/to/venv/bin/python
+    python -m benchmarks.slab --peers-python /path/to/venv/bin/python
 
 The slab of Niederer et al. 2011 (https://doi.org/10.1098/rsta.2011.0139): 20 x 7 x 3 mm, fibres
 along x, ten Tusscher-Panfilov 2006 epicardial cells, stimulated in a corner of 1.5 mm. Every run is
@@ -24,7 +24,9 @@ from pathlib import Path
 from benchmarks._machine import BUSY, RESULTS, ROOT, cpus, load, store
 from benchmarks.peers.torchcor_slab import peak_memory_mib
 
-PEER = Path(__file__).parent / "peers" / "torchcor_slab.py"
+PEERS = {
+    name: Path(__file__).parent / "peers" / f"{name}_slab.py" for name in ("torchcor", "finitewave")
+}
 SIZE = (20.0, 7.0, 3.0)  # mm
 CORNER = 1.5  # mm
 CONDUCTIVITY = (0.17, 0.019, 0.62, 0.24)  # intra along, across, extra along, across; S/m
@@ -34,11 +36,13 @@ CURRENT = 50.0  # uA/mm3
 DURATION = 2.0  # ms
 THRESHOLD = 0.0  # mV
 WARM_UP = 1  # ms
+SCHEMES = ("corrected", "implicit", "explicit")
+MULTIRATE = {"quiet_dt": 0.2, "multirate": True}
 POINTS = {
     "P1": (0, 0, 0), "P2": (0, 1, 0), "P3": (1, 0, 0), "P4": (1, 1, 0), "P5": (0, 0, 1),
     "P6": (0, 1, 1), "P7": (1, 0, 1), "P8": (1, 1, 1), "P9": (0.5, 0.5, 0.5),
 }  # in units of the sides  # fmt: skip
-OURS, THEIRS = "cardiotwin", "torchcor"
+OURS = "cardiotwin"
 
 
 def main() -> None:
@@ -47,26 +51,29 @@ def main() -> None:
         job_file, result_file = map(Path, args.alone)
         result_file.write_text(json.dumps(run_ours(json.loads(job_file.read_text()))))
         return
-    peer = _peer_version(args.torchcor_python)
+    peers = peer_versions(args.peers_python)
     entry = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "load": [load()]}
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(args, Path(folder), peer)
-        runs: dict[str, list[dict]] = {OURS: [], THEIRS: []} if peer else {OURS: []}
+        job = _job(args, Path(folder), peers)
+        runs: dict[str, list[dict]] = {name: [] for name in (OURS, *peers)}
         for repeat in range(args.repeats):
             for solver, done in runs.items():
                 until = max(args.t1, args.until) if repeat == 0 else args.t1
-                done.append(_measure(solver, job | {"until": until}, Path(folder), args))
+                python = sys.executable if solver == OURS else args.peers_python
+                done.append(measure(solver, job | {"until": until}, Path(folder), python))
                 _progress(solver, repeat, done[-1])
     entry["load"].append(load())
-    entry["settings"] = {
-        k: job[k] for k in ("dx", "dt", "t1", "precision", "scheme", "x64", "threads", "pattern")
-    }
+    settings = ("dx", "dt", "t1", "precision", "scheme", "multirate", "x64", "threads", "pattern")
+    entry["settings"] = {k: job[k] for k in settings}
     entry["solvers"] = {solver: _summary(done) for solver, done in runs.items()}
-    if peer:
-        entry["ratio"] = {
-            key: entry["solvers"][OURS][key] / entry["solvers"][THEIRS][key]
+    ours = entry["solvers"][OURS]
+    entry["ratios"] = {
+        peer: {
+            key: ours[key] / entry["solvers"][peer][key]
             for key in ("node_steps_per_s", "node_steps_per_cpu_s")
         }
+        for peer in peers
+    }
     path = store(entry, args.output)
     _print_table(entry)
     print(f"\nwritten: {path}")
@@ -82,9 +89,41 @@ def run_ours(job: dict) -> dict:
     import cardiotwin as ct
 
     mesh = ct.slab(SIZE, job["dx"], pattern=job["pattern"])
-    scheme = ct.Godunov(ct.ExplicitDiffusion()) if job["scheme"] == "explicit" else None
+    clocks = []
+    solution = ct.solve(
+        problem(mesh),
+        job["until"],
+        dt=job["dt"],
+        scheme=scheme(job["scheme"]),
+        **(MULTIRATE if job["multirate"] else {}),
+        observe={"activation": ct.ActivationTime(threshold=THRESHOLD)},
+        precision=job["precision"],
+        on_frame=lambda frame: clocks.append(
+            (round(frame.t), time.perf_counter(), time.process_time())
+        ),
+    )
+    stats = solution.stats
+    times = [float(solution.observed["activation"][node]) for node in job["probes"]]
+    return {
+        "clocks": clocks[1:],
+        "activation_ms": [t if t < job["until"] else None for t in times],
+        "iterations": stats.get("chebyshev_iterations"),
+        "busy_share": stats.get("busy_share"),
+        "nodes": stats["nodes"],
+        "setup_s": stats["setup_s"],
+        "began": clocks[0][1],
+        "compile_s": stats["compile_s"],
+        "peak_mib": peak_memory_mib(),
+        "versions": {"cardiotwin": ct.__version__} | {n: version(n) for n in ("jax", "jaxlib")},
+    }
+
+
+def problem(mesh):
+    """The monodomain problem of the benchmark on a mesh of the slab."""
+    import cardiotwin as ct
+
     stimulus = ct.BoxStimulus(
-        (0.0, 0.0, 0.0), (CORNER,) * 3, amplitude=job["stimulus"]["amplitude"], duration=DURATION
+        (0.0, 0.0, 0.0), (CORNER,) * 3, amplitude=CURRENT / (CHI * C_M), duration=DURATION
     )
     tissue = ct.Tissue.by_region(
         mesh,
@@ -98,31 +137,19 @@ def run_ours(job: dict) -> dict:
         chi=CHI,
         c_m=C_M,
     )
-    clocks = []
-    solution = ct.solve(
-        ct.Monodomain(mesh, tissue, _cell(), stimulus),
-        job["until"],
-        dt=job["dt"],
-        scheme=scheme,
-        observe={"activation": ct.ActivationTime(threshold=THRESHOLD)},
-        precision=job["precision"],
-        on_frame=lambda frame: clocks.append(
-            (round(frame.t), time.perf_counter(), time.process_time())
-        ),
-    )
-    stats = solution.stats
-    times = [float(solution.observed["activation"][node]) for node in job["probes"]]
-    return {
-        "clocks": clocks[1:],
-        "activation_ms": [t if t < job["until"] else None for t in times],
-        "iterations": stats.get("chebyshev_iterations"),
-        "nodes": stats["nodes"],
-        "setup_s": stats["setup_s"],
-        "began": clocks[0][1],
-        "compile_s": stats["compile_s"],
-        "peak_mib": peak_memory_mib(),
-        "versions": {"cardiotwin": ct.__version__} | {n: version(n) for n in ("jax", "jaxlib")},
+    return ct.Monodomain(mesh, tissue, _cell(), stimulus)
+
+
+def scheme(name: str):
+    """A splitting by the name of its parabolic step."""
+    import cardiotwin as ct
+
+    steps = {
+        "corrected": ct.CorrectedDiffusion,
+        "implicit": ct.ImplicitDiffusion,
+        "explicit": ct.ExplicitDiffusion,
     }
+    return ct.Godunov(steps[name]())
 
 
 def _cell():
@@ -133,13 +160,16 @@ def _cell():
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.slab", description=__doc__)
-    parser.add_argument("--torchcor-python", help="Python of an environment that holds torchcor")
+    parser.add_argument("--peers-python", help="Python of an environment that holds the peers")
     parser.add_argument("--precision", choices=("float32", "float64"), default="float32")
     parser.add_argument("--dx", type=float, default=0.2, help="edge of the cubes, mm")
     parser.add_argument("--dt", type=float, default=0.05, help="time step, ms")
     parser.add_argument("--t1", type=int, default=40, help="end of the timed part, ms")
     parser.add_argument("--until", type=int, default=60, help="end of the first runs, ms")
-    parser.add_argument("--scheme", choices=("implicit", "explicit"), default="implicit")
+    parser.add_argument("--scheme", choices=SCHEMES, default="corrected")
+    parser.add_argument(
+        "--multirate", choices=("on", "off"), default="on", help="short steps where a wave is"
+    )
     parser.add_argument("--pattern", choices=("kuhn", "alternating", "bcc"), default="kuhn")
     parser.add_argument(
         "--x64",
@@ -163,8 +193,8 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _job(args: argparse.Namespace, folder: Path, peer: str | None) -> dict:
-    """What both solvers are told; writes the mesh and the stimulated nodes for the peer."""
+def _job(args: argparse.Namespace, folder: Path, peers: dict[str, str]) -> dict:
+    """What every solver is told; writes the mesh and the stimulated nodes for the peers."""
     import numpy as np
 
     import cardiotwin as ct
@@ -175,7 +205,7 @@ def _job(args: argparse.Namespace, folder: Path, peer: str | None) -> dict:
         int(np.linalg.norm(mesh.points - np.multiply(place, SIZE), axis=1).argmin())
         for place in POINTS.values()
     ]
-    if peer:
+    if peers:
         # TorchCor normalises all columns of .lon together, so it is given the fibre alone
         bare = ct.Mesh(mesh.points, mesh.cells, cell_data={"fibre": mesh.cell_data["fibre"]})
         (folder / "slab").mkdir()
@@ -185,6 +215,11 @@ def _job(args: argparse.Namespace, folder: Path, peer: str | None) -> dict:
     return {
         **{k: getattr(args, k) for k in ("precision", "dx", "dt", "t1", "scheme", "pattern")},
         "x64": args.x64 == "on",
+        "multirate": args.multirate == "on",
+        "size": SIZE,
+        "corner": CORNER,
+        "places": list(POINTS.values()),
+        "diffusivity": [_harmonic(*CONDUCTIVITY[k::2]) / (CHI * C_M) for k in (0, 1)],
         "threads": args.threads,
         "cpus": cpus()[: args.threads],
         "mesh": str(folder / "slab"),
@@ -197,21 +232,24 @@ def _job(args: argparse.Namespace, folder: Path, peer: str | None) -> dict:
         "initial": {"V": v0, **state._asdict()},
         "probes": nearest,
         "threshold": THRESHOLD,
-        "peer_version": peer,
+        "peer_versions": peers,
     }
 
 
-def _measure(solver: str, job: dict, folder: Path, args: argparse.Namespace) -> dict:
+def _harmonic(one: float, other: float) -> float:
+    return one * other / (one + other)
+
+
+def measure(solver: str, job: dict, folder: Path, python: str) -> dict:
     """One run in a fresh process."""
     job_file, result_file = folder / "job.json", folder / "result.json"
     job_file.write_text(json.dumps(job))
-    ours = [sys.executable, "-m", "benchmarks.slab", "--alone"]
-    command = ours if solver == OURS else [args.torchcor_python, str(PEER)]
+    script = ["-m", "benchmarks.slab", "--alone"] if solver == OURS else [str(PEERS[solver])]
     # one number of threads for every library that reads one from the environment
     threads = {k: str(job["threads"]) for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
     environment = os.environ | threads | {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
     finished = subprocess.run(
-        [*command, str(job_file), str(result_file)],
+        [python, *script, str(job_file), str(result_file)],
         cwd=ROOT,
         env=environment,
         capture_output=True,
@@ -252,23 +290,27 @@ def _summary(runs: list[dict]) -> dict:
     )
 
 
-def _peer_version(python: str | None) -> str | None:
-    """TorchCor's version in another environment; None, and a word about it, where there is none."""
-    hint = "Ours runs alone. How to make TorchCor's environment: benchmarks/README.md."
+def peer_versions(python: str | None) -> dict[str, str]:
+    """Versions of the peers in another environment; a word about each that is not there."""
+    hint = "How to make the environment of the peers: benchmarks/README.md."
     if python is None:
-        print(f"no --torchcor-python given. {hint}")
-        return None
-    ask = "from importlib.metadata import version; import torchcor; print(version('torchcor'))"
-    try:
-        answer = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=False)
-    except OSError as error:
-        print(f"TorchCor cannot be run: {error}. {hint}")
-        return None
-    if answer.returncode:
-        reason = (answer.stderr.strip().splitlines() or ["no message"])[-1]
-        print(f"TorchCor is missing from {python}: {reason}. {hint}")
-        return None
-    return answer.stdout.split()[-1]
+        print(f"no --peers-python given: ours runs alone. {hint}")
+        return {}
+    found = {}
+    for name in PEERS:
+        ask = f"from importlib.metadata import version; import {name}; print(version('{name}'))"
+        try:
+            answer = subprocess.run(
+                [python, "-c", ask], capture_output=True, text=True, check=False
+            )
+        except OSError as error:
+            raise SystemExit(f"--peers-python cannot be run: {error}. {hint}") from error
+        if answer.returncode:
+            reason = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+            print(f"{name} is missing from {python}: {reason}. {hint}")
+        else:
+            found[name] = answer.stdout.split()[-1]
+    return found
 
 
 def _progress(solver: str, repeat: int, run: dict) -> None:
@@ -283,9 +325,9 @@ def _print_table(entry: dict) -> None:
     nodes = solvers[OURS]["nodes"]
     print(
         f"\nN-version slab, {chosen['dx']:g} mm ({nodes} nodes, {chosen['pattern']}), dt "
-        f"{chosen['dt']:g} ms, {chosen['scheme']}, {chosen['precision']}, {chosen['threads']} "
-        f"threads; {WARM_UP} to {chosen['t1']} ms timed; load {entry['load'][0]} to "
-        f"{entry['load'][1]}"
+        f"{chosen['dt']:g} ms, {chosen['scheme']}{', multirate' if chosen['multirate'] else ''}, "
+        f"{chosen['precision']}, {chosen['threads']} threads; {WARM_UP} to "
+        f"{chosen['t1']} ms timed; load {entry['load'][0]} to {entry['load'][1]}"
     )
     rows = {
         "million node-steps/s": ("node_steps_per_s", 1e-6, ".2f"),
@@ -304,10 +346,9 @@ def _print_table(entry: dict) -> None:
     for point in POINTS:
         texts = (_cell_text(s["activation_ms"][point], 1, ".2f") for s in solvers.values())
         print(f"{point + ', ms':24}" + "".join(texts))
-    if "ratio" in entry:
-        ratio = entry["ratio"]
+    for peer, ratio in entry["ratios"].items():
         print(
-            f"ours over TorchCor: {ratio['node_steps_per_s']:.2f} by the clock, "
+            f"ours over {peer}: {ratio['node_steps_per_s']:.2f} by the clock, "
             f"{ratio['node_steps_per_cpu_s']:.2f} by CPU time"
         )
     if max(x or 0.0 for x in entry["load"][:1]) > BUSY:

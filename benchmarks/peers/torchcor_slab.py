@@ -107,7 +107,7 @@ def main(job_file: str, result_file: str) -> None:
         "began": ready,
         "compile_s": None,  # inside the first steps, see `first_ms_s`
         "peak_mib": peak_memory_mib(),
-        "versions": {"torch": torch.__version__, "torchcor": job["peer_version"]},
+        "versions": {"torch": torch.__version__, "torchcor": job["peer_versions"]["torchcor"]},
     }
     Path(result_file).write_text(json.dumps(result))
 

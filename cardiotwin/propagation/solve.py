@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -611,10 +612,12 @@ def _restore(checkpoint: Checkpoint, fresh: _Start) -> _Start:
     expected = [(leaf.shape, str(leaf.dtype)) for leaf in leaves]
     found = [(np.shape(leaf), str(leaf.dtype)) for leaf in checkpoint.leaves]
     if expected != found:
+        pairs = zip_longest(found, expected)
+        place, (have, want) = next((k, p) for k, p in enumerate(pairs) if p[0] != p[1])
         raise ValueError(
-            f"The checkpoint holds {len(found)} arrays (first {found[:1]}), but this run needs "
-            f"{len(expected)} (first {expected[:1]}). Resume with the mesh, ionic model, precision "
-            "and observables that it was made with."
+            f"The checkpoint holds {len(found)} arrays and this run needs {len(expected)}; the "
+            f"first that differs is number {place}, {have} for {want}. Resume with the mesh, ionic "
+            "model, precision and observables that it was made with."
         )
     carry = jax.tree.unflatten(structure, [jnp.asarray(x) for x in checkpoint.leaves])
     return _Start(int(checkpoint.step), carry)
