@@ -54,7 +54,7 @@ def main() -> None:
     peers = peer_versions(args.peers_python)
     entry = {"started": datetime.now(UTC).isoformat(timespec="seconds"), "load": [load()]}
     with tempfile.TemporaryDirectory() as folder:
-        job = _job(args, Path(folder), peers)
+        job = make_job(args, Path(folder), peers)
         runs: dict[str, list[dict]] = {name: [] for name in (OURS, *peers)}
         for repeat in range(args.repeats):
             for solver, done in runs.items():
@@ -193,7 +193,7 @@ def _arguments() -> argparse.Namespace:
     return args
 
 
-def _job(args: argparse.Namespace, folder: Path, peers: dict[str, str]) -> dict:
+def make_job(args: argparse.Namespace, folder: Path, peers: dict[str, str]) -> dict:
     """What every solver is told; writes the mesh and the stimulated nodes for the peers."""
     import numpy as np
 

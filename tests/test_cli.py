@@ -65,7 +65,7 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cardiotwin.run", fake)
     monkeypatch.setattr("cardiotwin.run", fake, raising=False)
     monkeypatch.setattr("cardiotwin.config.compose.resource", lambda name: configs)
-    monkeypatch.setattr(session, "start", lambda *, cache: None)
+    monkeypatch.setattr(session, "start", lambda **options: None)
     monkeypatch.chdir(tmp_path)
     return done
 

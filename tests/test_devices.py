@@ -315,7 +315,7 @@ def test_steps_exchange_the_halo_and_nothing_else():
     with mock.patch.object(module, "_scan", keep), pytest.raises(ZeroDivisionError):
         solve(problem(), **OPTIONS, devices=3, scheme=Godunov(ExplicitDiffusion()))
     constant, carry, _ = calls[0]
-    operator = constant.loop.prepared.diffuse.rate
+    operator = constant.unpacked().loop.prepared.diffuse.rate
     text = function.lower(*calls[0]).compile().compiled.as_text()
     kinds = "all-gather|all-reduce|all-to-all|reduce-scatter|collective-permute"
     collective = re.compile(rf"= \(?\w+\[(\d*)\].* ({kinds})(?:-start)?\(")

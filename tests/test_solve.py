@@ -387,7 +387,7 @@ def test_checkpoints_that_do_not_fit(whole, scheme):
             observe=everything(),
             **options,
         )
-    with pytest.raises(ValueError, match=r"holds \d+ arrays .* but this run needs"):
+    with pytest.raises(ValueError, match=r"holds \d+ arrays and .* the first that differs"):
         solve(wave(), 14.0, initial=whole.final, **options)
     with pytest.raises(ValueError, match="precision and observables"):
         solve(
