@@ -24,7 +24,8 @@ from typing import Any
 from unittest import mock
 
 from benchmarks import gpu_program, step_report
-from benchmarks.slab import C_M, CHI, CONDUCTIVITY, CORNER, CURRENT, DURATION, SIZE, _commit
+from benchmarks._machine import commit
+from benchmarks.slab import C_M, CHI, CONDUCTIVITY, CORNER, CURRENT, DURATION, SIZE
 
 RESULTS = Path(__file__).parent / "results"
 ELECTRODES = 9
@@ -101,7 +102,7 @@ def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
         "x64": args.x64 == "on",
         "devices": args.devices,
         "program": "one frame" if case.streams else "the whole run",
-        "commit": _commit(),
+        "commit": commit(),
         "versions": {n: version(n) for n in ("jax", "jaxlib", "jax-cuda12-pjrt")},
         "compile_s": round(compile_s, 1),
         "loops": [step_report.describe_loop(program, loop, share) for loop in loops],
