@@ -7,6 +7,8 @@ from tissues import NEVER, SmoothStimulus, passive, random_mesh, uniform_tissue
 
 from cardiotwin.anatomy.idealised import slab
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
+from cardiotwin.numerics import subset as subset_module
+from cardiotwin.numerics.differences import gather
 from cardiotwin.propagation import multirate
 from cardiotwin.propagation import solve as solve_module
 from cardiotwin.propagation.corrected import CorrectedDiffusion
@@ -23,7 +25,7 @@ RNG = np.random.default_rng(3)
 @pytest.fixture(autouse=True)
 def small_tissue_counts(monkeypatch):
     monkeypatch.setattr(solve_module, "FEWEST_NODES", 100)
-    monkeypatch.setattr(multirate, "CHUNK", 256)
+    monkeypatch.setattr(subset_module, "CHUNK", 64)
 
 
 def run(t1=30.0, *, mesh=MESH, stimulus=None, cell=None, diffusion=None, **options):
@@ -46,29 +48,68 @@ def run(t1=30.0, *, mesh=MESH, stimulus=None, cell=None, diffusion=None, **optio
 # the division
 
 
-def test_nodes_are_numbered_through():
-    busy = RNG.random(1000) < 0.2
-    division = multirate.divide(jnp.asarray(busy))
-    rows = np.flatnonzero(busy)
-    assert division.count == len(rows)
-    np.testing.assert_array_equal(np.asarray(division.nodes)[: len(rows)], rows)
-    np.testing.assert_array_equal(np.asarray(division.place)[rows], np.arange(len(rows)))
-    assert len(division.nodes) == multirate.room(1000) == 512
-    none = multirate.divide(jnp.zeros(1000, bool))
-    assert none.count == 0
-    assert np.all(np.asarray(none.nodes) < 1000)
+def operator(mesh):
+    system = passive(mesh, np.zeros(len(mesh.points))).discretise()
+    return ExplicitDiffusion().setup(system, 1e-3, jnp.float64).rate, system
+
+
+def marks(system, share):
+    inside = RNG.random(system.nodes) < share
+    around = inside.copy()
+    first, second = system.pattern.edges.T
+    np.logical_or.at(around, first, inside[second])
+    np.logical_or.at(around, second, inside[first])
+    return inside, around
+
+
+def test_rows_are_numbered_through(monkeypatch):
+    monkeypatch.setattr(subset_module, "CHUNK", 16)
+    rate, system = operator(random_mesh(400, 5))
+    assert len(rate.columns) > 1
+    inside, around = marks(system, 0.02)
+    assert subset_module.fits(rate.columns, jnp.asarray(around))
+    rows = subset_module.subset(rate.columns, jnp.asarray(inside), jnp.asarray(around))
+    nodes, position = np.asarray(rows.nodes), np.asarray(rows.position)
+    np.testing.assert_array_equal(nodes[position[around]], np.flatnonzero(around))
+    assert sum(int(r.inner) for r in rows.regions) == inside.sum()
+    assert sum(int(r.whole) for r in rows.regions) == around.sum()
+    # every inner row is in a chunk that is counted
+    used = np.asarray(rows.chunks)[: int(rows.count), None] + np.arange(16)
+    assert np.isin(position[inside], used).all()
+    x = RNG.normal(size=system.nodes)
+    expected = np.asarray(rate(jnp.asarray(x)))
+    for columns, values in (("columns", jnp.asarray(x)), ("near", rows.take(jnp.asarray(x)))):
+
+        def kernel(number, here, entries, columns=columns, values=values):
+            near = getattr(rows.regions[number], columns)[:, here]
+            home = jnp.asarray(x)[rows.nodes[entries]]
+            weights = rows.weights(rate.weights)[number][:, here]
+            return (subset_module.differences(values, home, weights, near),)
+
+        found = np.asarray(rows.fill(kernel, rim=False)[0])
+        np.testing.assert_allclose(found[position[inside]], expected[inside], rtol=1e-12)
+    joined = np.asarray(rows.join(rows.take(jnp.asarray(x)), jnp.zeros(system.nodes)))
+    np.testing.assert_array_equal(joined, np.where(inside, x, 0.0))
+
+
+def test_too_many_rows_do_not_fit(monkeypatch):
+    monkeypatch.setattr(subset_module, "CHUNK", 16)
+    rate, system = operator(random_mesh(400, 5))
+    assert not subset_module.fits(rate.columns, jnp.ones(system.nodes, bool))
+    assert subset_module.fits(rate.columns, jnp.zeros(system.nodes, bool))
+
+
+def test_gather_is_numpy_indexing():
+    x = jnp.asarray(RNG.normal(size=(3, 50)))
+    places = jnp.asarray(RNG.integers(0, 50, (4, 7)), jnp.int32)
+    np.testing.assert_array_equal(gather(x, places), np.asarray(x)[:, np.asarray(places)])
+    np.testing.assert_array_equal(gather(x[0], places[0]), np.asarray(x)[0, np.asarray(places[0])])
 
 
 def test_touched_are_the_marked_and_their_neighbours():
-    mesh = random_mesh(60, 5)
-    system = passive(mesh, np.zeros(len(mesh.points))).discretise()
-    rate = ExplicitDiffusion().setup(system, 1e-3, jnp.float64).rate
-    marked = RNG.random(system.nodes) < 0.1
-    expected = marked.copy()
-    first, second = system.pattern.edges.T
-    np.logical_or.at(expected, first, marked[second])
-    np.logical_or.at(expected, second, marked[first])
-    np.testing.assert_array_equal(rate.touched(jnp.asarray(marked)), expected)
+    rate, system = operator(random_mesh(60, 5))
+    inside, around = marks(system, 0.1)
+    np.testing.assert_array_equal(rate.touched(jnp.asarray(inside)), around)
 
 
 # waves
@@ -76,8 +117,14 @@ def test_touched_are_the_marked_and_their_neighbours():
 
 @pytest.mark.parametrize(
     "diffusion",
-    [ExplicitDiffusion(), CorrectedDiffusion(), ImplicitDiffusion(tolerance=1e-6)],
-    ids=["explicit", "corrected", "implicit"],
+    [
+        ExplicitDiffusion(),
+        ExplicitDiffusion(stages=3),
+        CorrectedDiffusion(),
+        CorrectedDiffusion(substeps=2),
+        ImplicitDiffusion(tolerance=1e-6),
+    ],
+    ids=["explicit", "stages", "corrected", "substeps", "implicit"],
 )
 def test_wave_arrives_at_the_same_times(diffusion):
     whole, expected = run(diffusion=diffusion)
@@ -95,7 +142,8 @@ def test_wave_that_was_not_expected_costs_time_and_nothing_else(monkeypatch):
     _, expected = run()
     # a number of its own, or the program compiled before would serve
     monkeypatch.setattr(solve_module, "_hops", lambda system, time: 15)
-    monkeypatch.setattr(multirate, "busy_nodes", lambda *_, hops: jnp.zeros(len(MESH.points), bool))
+    nobody = jnp.zeros(len(MESH.points), bool)
+    monkeypatch.setattr(multirate, "divide", lambda *_, hops: multirate.Division(nobody, nobody))
     hasty, found = run(multirate=True)
     assert hasty.stats["repeated_windows"] > 5
     reached = np.isfinite(expected)

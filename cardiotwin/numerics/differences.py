@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 Slices = tuple[Array, ...]
 
@@ -57,7 +57,7 @@ def _differences(*operands: Array) -> Array:
         home = jax.lax.slice_in_dim(x, start, start + rows, axis=-1)
         total = jnp.zeros((*_batch(x, weight[..., 0]), rows), x.dtype)
         for k in range(column.shape[0]):
-            total = total + weight[..., k, :] * (_gather(x, column[k]) - home)
+            total = total + weight[..., k, :] * (gather(x, column[k]) - home)
         out.append(total)
         start += rows
     return out[0] if len(out) == 1 else jnp.concatenate(out, axis=-1)
@@ -67,14 +67,29 @@ def _products(a: Array, x: Array, *columns: Array) -> Slices:
     start, out = 0, []
     for column in columns:
         here = slice(start, start + column.shape[1])
-        rise = _gather(x, column) - x[..., None, here]
+        rise = gather(x, column) - x[..., None, here]
         out.append(a[..., None, here] * rise)
         start = here.stop
     return tuple(out)
 
 
-def _gather(x: Array, column: Array) -> Array:
-    return x.at[..., column].get(mode="promise_in_bounds")
+def gather(x: Shaped[Array, "*batch nodes"], places: Int[Array, "*shape"]) -> Array:
+    """x[..., places], every place known to be one of the nodes: [*batch, *shape].
+
+    As unsigned numbers, which need no test for counting from the end: on a CPU a multiplication
+    takes 0.6 of the time that it takes with NumPy's indexing.
+    """
+    last = x.ndim - 1
+    numbers = jax.lax.GatherDimensionNumbers(
+        offset_dims=tuple(range(last)), collapsed_slice_dims=(last,), start_index_map=(last,)
+    )
+    return jax.lax.gather(
+        x,
+        places.astype(jnp.uint32)[..., None],
+        numbers,
+        (*x.shape[:-1], 1),
+        mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
+    )
 
 
 def _vector_and_slices(operands: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:

@@ -31,10 +31,12 @@ from jaxtyping import Array, Float
 
 from cardiotwin.numerics.chebyshev import spectrum
 from cardiotwin.numerics.concrete import known
+from cardiotwin.numerics.differences import gather
 from cardiotwin.numerics.rows import DifferenceOperator, RowPattern, difference_operator, row_sums
+from cardiotwin.numerics.subset import Subset, differences
 
 from .problem import System
-from .scheme import AbstractDiffusion, AbstractStep
+from .scheme import AbstractDiffusion, AbstractLocalStep, AbstractStep, ExplicitDiffusion
 
 # Largest number of sub-steps of one time step.
 MOST_SUBSTEPS = 64
@@ -72,6 +74,58 @@ class CorrectedStep(AbstractStep):
         whole, across = flux
         correction = self.second(whole) + self.second_across(across)
         return v + whole + self.inverse_mass * correction
+
+    def local(self, rows: Subset) -> "LocalCorrectedStep":
+        """This step for some rows; their rim is to hold the neighbours of the inner ones."""
+        return LocalCorrectedStep(
+            rows=rows,
+            rate=rows.weights(self.rate.weights, rim=True),
+            across=rows.weights(self.across.weights, rim=True),
+            second=rows.weights(self.second.weights),
+            second_across=rows.weights(self.second_across.weights),
+            inverse_mass=rows.take(self.inverse_mass),
+            substeps=self.substeps,
+        )
+
+
+class LocalCorrectedStep(AbstractLocalStep):
+    """`CorrectedStep` for some of the rows."""
+
+    rows: Subset
+    rate: tuple[Float[Array, "width room"], ...]
+    across: tuple[Float[Array, "width room"], ...]
+    second: tuple[Float[Array, "width room"], ...]
+    second_across: tuple[Float[Array, "width room"], ...]
+    inverse_mass: Float[Array, " dense"]
+    substeps: int = eqx.field(static=True)
+
+    def __call__(self, v, join):
+        """Advance the inner rows by one parabolic step."""
+        inner = self._advance(v)
+        for k in range(1, self.substeps):
+            inner = self._advance(join(inner, k / self.substeps))
+        return inner
+
+    def _advance(self, v):
+        rows, scale = self.rows, self.inverse_mass
+
+        def first(region, here, entries):
+            columns = rows.regions[region].columns[:, here]
+            home = gather(v, rows.nodes[entries])
+            weights = (self.rate[region][:, here], self.across[region][:, here])
+            return tuple(scale[entries] * differences(v, home, w, columns) for w in weights)
+
+        whole, across = rows.fill(first, rim=True)
+
+        def second(region, here, entries):
+            near = rows.regions[region].near[:, here]
+            weights = (self.second[region][:, here], self.second_across[region][:, here])
+            correction = differences(whole, whole[entries], weights[0], near)
+            correction += differences(across, across[entries], weights[1], near)
+            home = gather(v, rows.nodes[entries])
+            return (home + whole[entries] + scale[entries] * correction,)
+
+        return rows.fill(second, rim=False)[0]
 
 
 class CorrectedDiffusion(AbstractDiffusion):
@@ -130,6 +184,10 @@ class CorrectedDiffusion(AbstractDiffusion):
             inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
             substeps=n,
         )
+
+    def calm(self) -> AbstractDiffusion:
+        """Without the correction, which only a front needs."""
+        return ExplicitDiffusion()
 
     def frozen(self, system: System, dt: float, headroom: float) -> "CorrectedDiffusion":
         """Fix the sub-steps, enough for every dt and diffusivity up to those given."""

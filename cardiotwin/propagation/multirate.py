@@ -1,85 +1,88 @@
 """Short time steps where a wave passes, longer ones everywhere else.
 
-A wavefront fills a small part of the tissue, and only there does the cell need a time step of
-hundredths of a millisecond. For a window of about a millisecond the nodes are divided: those that
-rose in the window before, those that a stimulus reaches, and those whose turn may come (within a
-number of neighbours of such a node, and not yet depolarised) take every time step; the cells of all
-others take one step in several, and hold their current in between. Diffusion acts on all nodes in
-every step. What was left out of the short steps and depolarised nevertheless is found at the end of
+A wavefront fills a small part of the tissue, and only there are time steps of hundredths of a
+millisecond needed. For a window of about a millisecond the nodes are divided: those that rose in
+the window before, and be it as little as the foot of a wave does, those that a stimulus reaches,
+and their neighbours take every time step. The others take one step in several, and move evenly in
+between. What was left out of the short steps and depolarised nevertheless is found at the end of
 the window, which is then repeated with all nodes in short steps: the division can cost time, and
 never a wave.
 
-The cells in short steps are gathered into dense arrays once a window, and advanced in chunks, as
-many as are needed: a loop whose length depends on the data. That suits a CPU. A GPU would ask the
-host in every trip; there the whole tissue takes the short step, or none of it does.
+The nodes in short steps are gathered into dense arrays once a window (`numerics.subset`), with
+their rows of the matrices where the parabolic step can do with some of the rows; an implicit one
+goes on diffusing on all nodes in every step. There the whole tissue takes the short step, or none
+of it does, on a GPU.
 """
 
 from typing import Any, NamedTuple
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from cardiotwin.numerics.rows import DifferenceOperator
+from cardiotwin.numerics.subset import Subset, fits, in_memory, piece, subset, write
 from cardiotwin.tissue.stimulus import pulsing_nodes
 
 from .scheme import Prepared, State
 
-# Beyond this share of the nodes the gathering costs more than it saves.
-MOST_BUSY = 0.5
-# Nodes advanced at a time: enough for every core, few enough that little is computed in vain.
-CHUNK = 4096
+# The tissue is quiet where no node rises faster: ten times less than a front's foot as it reaches
+# threshold, more than the recovery of the notch (0.5 mV/ms).
+QUIET_RISE = 1.0  # mV/ms
+# At rest, a node that rises faster is in the foot of a wave.
+FOOT_RISE = 0.05  # mV/ms
 
 
 class Division(NamedTuple):
-    """Which nodes take the short steps of a window, and where they lie in the dense arrays."""
+    """Which nodes take the short steps of a window."""
 
     busy: Bool[Array, " nodes"]
-    place: Int[Array, " nodes"]  # in the dense arrays, where busy
-    nodes: Int[Array, " dense"]  # row of each entry of the dense arrays; padding repeats a row
-    count: Int[Array, ""]
+    rim: Bool[Array, " nodes"]  # with the neighbours of all
 
 
-def room(nodes: int) -> int:
-    """Length of the dense arrays."""
-    chunk = min(CHUNK, nodes)
-    return -(-int(MOST_BUSY * nodes) // chunk) * chunk
+def rising(
+    v: Float[Array, " nodes"], before: Float[Array, " nodes"], time: Any, threshold: float
+) -> tuple[Bool[Array, " nodes"], Bool[Array, ""]]:
+    """Nodes that a wave is reaching, and whether one is there at all.
+
+    Args:
+        v: voltage at the end of a window, mV.
+        before: voltage at its beginning, mV.
+        time: its length, ms.
+        threshold: of activation, mV; below it also the foot of a wave counts.
+    """
+    rise = v - before
+    # not finite counts as rising
+    fast = ~(rise <= QUIET_RISE * time)
+    return fast | ((rise > FOOT_RISE * time) & (v < threshold)), fast.any()
 
 
-def busy_nodes(
+def divide(
     neighbours: DifferenceOperator,
     prepared: Prepared,
-    v: Float[Array, " nodes"],
     rising: Bool[Array, " nodes"],
     begin: Array,
     end: Array,
     hops: int,
-) -> Bool[Array, " nodes"]:
-    """Nodes that need short steps from `begin` to `end` (ms).
+) -> Division:
+    """Find the nodes that need short steps from `begin` to `end` (ms).
 
     Args:
         neighbours: any operator on the edges of the mesh.
         prepared: has the cell and the stimuli.
-        v: voltage at `begin`, mV.
-        rising: nodes that depolarised in the window before.
+        rising: nodes that a wave was reaching at `begin`.
         begin: of the window, ms.
         end: of the window, ms.
-        hops: neighbours of neighbours that a wave may reach within the window.
+        hops: neighbours of neighbours to take along.
     """
-    seeds = rising | pulsing_nodes(prepared.pulses, begin, end)
-    # nodes that have just depolarised still follow their neighbours; further behind all is slow
-    beside = neighbours.touched(seeds)
-    near = jax.lax.fori_loop(1, hops, lambda _, x: neighbours.touched(x), beside)
-    return beside | (near & (v < prepared.cell.activation_threshold))
+    busy = rising | pulsing_nodes(prepared.pulses, begin, end)
+    busy = jax.lax.fori_loop(0, hops, lambda _, x: neighbours.touched(x), busy)
+    return Division(busy, neighbours.touched(busy))
 
 
-def divide(busy: Bool[Array, " nodes"]) -> Division:
-    """Number the busy nodes through."""
-    n = busy.shape[0]
-    rank = jnp.cumsum(busy, dtype=jnp.int32)
-    # the k-th busy node is the first whose rank is k + 1
-    nodes = jnp.searchsorted(rank, jnp.arange(1, room(n) + 1, dtype=jnp.int32))
-    return Division(busy, rank - 1, jnp.minimum(nodes, n - 1).astype(jnp.int32), rank[-1])
+def pays(neighbours: DifferenceOperator, division: Division) -> Bool[Array, ""]:
+    """Whether the busy nodes are few enough to be gathered."""
+    return fits(neighbours.columns, division.rim)
 
 
 class Dense(NamedTuple):
@@ -90,7 +93,7 @@ class Dense(NamedTuple):
 
 
 def mixed_steps(
-    division: Division,
+    rows: Subset,
     prepared: Prepared,
     longer: Prepared,
     state: State,
@@ -99,10 +102,10 @@ def mixed_steps(
     stride: int,
     steps: int,
 ):
-    """Advance a window of `steps` time steps, the idle cells once every `stride` of them.
+    """Advance a window of `steps` time steps, the idle nodes once every `stride` of them.
 
     Args:
-        division: which cells are busy.
+        rows: the busy nodes.
         prepared: of the short step.
         longer: of the long one, `stride` short ones.
         state: at the beginning.
@@ -116,61 +119,62 @@ def mixed_steps(
         The state at the end and what was observed.
     """
     fold, observed = seen
-    here = _take(division.nodes)
-    cell, pulses = jax.tree.map(here, (prepared.cell, prepared.pulses))
-    local = Prepared(None, cell, pulses, prepared.dt)
-    dense = jax.tree.map(here, Dense(state.v, state.cell))
-    chunk = min(CHUNK, state.v.shape[0])
-    chunks = -(-division.count // chunk)
-
-    def react(k, carry, diffused, t):
-        dense, *_ = carry
-        piece = _slice(k * chunk, chunk)
-        cell, pulses = jax.tree.map(piece, (local.cell, local.pulses))
-        part = Prepared(None, cell, pulses, prepared.dt)
-        v = diffused[piece(division.nodes)]
-        new = Dense(*part.react(v, jax.tree.map(piece, dense.cell), t, 1.0))
-        dense = jax.tree.map(
-            lambda whole, x: jax.lax.dynamic_update_slice(whole, x, (k * chunk,)), dense, new
-        )
-        return (dense,)
+    local = prepared.diffuse.local(rows)
+    react = _reaction(rows, prepared)
 
     def short(i, carry, change):
-        v, flux, dense, observed = carry
-        diffused = prepared.diffuse(v, flux)
-        t = step(i)
-        (dense,) = jax.lax.fori_loop(0, chunks, lambda k, c: react(k, c, diffused, t), (dense,))
-        new = jnp.where(division.busy, dense.v[division.place], diffused + change)
-        observed = fold(observed, v, new, i)
-        return new, prepared.diffuse.flux(new), dense, observed
+        v, dense, observed = carry
+
+        def join(inner, share=1.0):
+            return rows.join(inner, base + share * change)
+
+        if local is None:
+            base = prepared.diffuse(v, prepared.diffuse.flux(v))
+            diffused = rows.take(base)
+        else:
+            base = v
+            diffused = local(v, join)
+        dense = react(diffused, dense, step(i))
+        new = join(dense.v)
+        return new, dense, fold(observed, v, new, i)
 
     def long(j, carry):
-        v, cell, flux, dense, observed = carry
-        moved, cell = longer.react(v, cell, step(j * stride), 1.0)
+        v, cell, dense, observed = carry
+        start = v if local is None else longer.diffuse(v, longer.diffuse.flux(v))
+        moved, cell = longer.react(start, cell, step(j * stride), 1.0)
         change = (moved - v) / stride
-        v, flux, dense, observed = jax.lax.fori_loop(
+        v, dense, observed = jax.lax.fori_loop(
             j * stride,
             (j + 1) * stride,
             lambda i, c: short(i, c, change),
-            (v, flux, dense, observed),
+            (v, dense, observed),
         )
-        return v, cell, flux, dense, observed
+        return v, cell, dense, observed
 
-    start = (state.v, state.cell, prepared.diffuse.flux(state.v), dense, observed)
-    v, cell, _, dense, observed = jax.lax.fori_loop(0, steps // stride, long, start)
-    cell = jax.tree.map(
-        lambda idle, busy: jnp.where(division.busy, busy[division.place], idle), cell, dense.cell
-    )
-    return State(v, cell), observed
+    dense = jax.tree.map(rows.take, Dense(state.v, state.cell))
+    start = (state.v, state.cell, dense, observed)
+    v, cell, dense, observed = jax.lax.fori_loop(0, steps // stride, long, start)
+    return State(v, jax.tree.map(rows.join, dense.cell, cell)), observed
 
 
-def _take(nodes: Int[Array, " dense"]):
-    """Entries of the leaves that have one per node; the others as they are."""
-    return lambda leaf: leaf[nodes] if jnp.ndim(leaf) == 1 else leaf
+def _reaction(rows: Subset, prepared: Prepared):
+    """The ionic step of the busy nodes, chunk by chunk."""
+    bare = eqx.tree_at(lambda p: p.diffuse, prepared, None, is_leaf=lambda x: x is None)
+    busy = jax.tree.map(rows.take, bare)
+
+    def react(diffused, dense, t):
+        def chunk(k, dense):
+            cut = piece(rows.chunks[k])
+            part = jax.tree.map(cut, busy)
+            before = Dense(cut(diffused), jax.tree.map(cut, dense.cell))
+            after = in_memory(lambda x: Dense(*part.react(x.v, x.cell, t, 1.0)), before, rows.count)
+            return write(dense, after, rows.chunks[k])
+
+        return jax.lax.fori_loop(0, rows.count, chunk, dense)
+
+    return react
 
 
-def _slice(start: Array, length: int):
-    def piece(leaf):
-        return jax.lax.dynamic_slice(leaf, (start,), (length,)) if jnp.ndim(leaf) == 1 else leaf
-
-    return piece
+def subset_of(neighbours: DifferenceOperator, division: Division) -> Subset:
+    """The busy nodes, in dense arrays."""
+    return subset(neighbours.columns, *division)

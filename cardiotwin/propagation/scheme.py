@@ -1,6 +1,7 @@
 """Operator splitting: how one time step joins diffusion and reaction."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -19,7 +20,9 @@ from cardiotwin.numerics.chebyshev import (
     spectrum,
 )
 from cardiotwin.numerics.concrete import known
+from cardiotwin.numerics.differences import gather
 from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
+from cardiotwin.numerics.subset import Subset, differences
 from cardiotwin.tissue.stimulus import Pulses, total
 
 from .problem import AbstractProblem, System
@@ -57,6 +60,10 @@ class AbstractDiffusion(eqx.Module):
         Bounds of the spectrum come from concrete values and have no derivative.
         """
 
+    def calm(self) -> "AbstractDiffusion":
+        """A cheaper step for tissue in which nothing depolarises."""
+        return self
+
     def frozen(self, system: System, dt: float, headroom: float) -> "AbstractDiffusion":
         """Fix what `setup` would find out from the values of the system."""
         del system, dt, headroom
@@ -78,6 +85,26 @@ class AbstractStep(eqx.Module):
     def residual(self, v: Float[Array, " nodes"]) -> Float[Array, ""]:
         """Relative residual of the solve that starts from `v`; 0 where nothing is solved."""
         return jnp.zeros((), v.dtype)
+
+    def local(self, rows: Subset) -> "AbstractLocalStep | None":
+        """This step for some rows only; None where one row depends on all others."""
+        del rows
+        return None
+
+
+class AbstractLocalStep(eqx.Module):
+    """A parabolic step for some of the rows (`numerics.subset`)."""
+
+    @abstractmethod
+    def __call__(
+        self, v: Float[Array, " nodes"], join: Callable[[Float[Array, " dense"], float], Array]
+    ) -> Float[Array, " dense"]:
+        """Advance the inner rows by one parabolic step.
+
+        Args:
+            v: voltage of all rows.
+            join: voltage of all rows from that of the inner ones, after a share of the step.
+        """
 
 
 class ImplicitStep(AbstractStep):
@@ -194,6 +221,49 @@ class ExplicitStep(AbstractStep):
         if self.stages == 1:
             return v + self.inverse_mass * self.rate(v)
         return jax.lax.fori_loop(0, self.stages, stage, (v, v))[0]
+
+    def local(self, rows: Subset) -> "LocalExplicitStep":
+        """This step for some rows."""
+        return LocalExplicitStep(
+            rows=rows,
+            rate=rows.weights(self.rate.weights),
+            inverse_mass=rows.take(self.inverse_mass),
+            momentum=self.momentum,
+            gain=self.gain,
+        )
+
+
+class LocalExplicitStep(AbstractLocalStep):
+    """`ExplicitStep` for some of the rows."""
+
+    rows: Subset
+    rate: tuple[Float[Array, "width room"], ...]
+    inverse_mass: Float[Array, " dense"]
+    momentum: Float[Array, " stages"]
+    gain: Float[Array, " stages"]
+
+    def __call__(self, v, join):
+        """Advance the inner rows by one parabolic step."""
+        s = self.gain.shape[0]
+        before = y = self.rows.take(v)
+        for j in range(s):
+            change = self._change(v)
+            y, before = y + self.momentum[j] * (y - before) + self.gain[j] * change, y
+            if j < s - 1:
+                # stage j + 1 of s stands at this share of the step
+                v = join(y, (j + 1) * (j + 2) / (s * (s + 1)))
+        return y
+
+    def _change(self, v):
+        rows = self.rows
+
+        def kernel(region, here, entries):
+            columns = rows.regions[region].columns[:, here]
+            home = gather(v, rows.nodes[entries])
+            rise = differences(v, home, self.rate[region][:, here], columns)
+            return (self.inverse_mass[entries] * rise,)
+
+        return rows.fill(kernel, rim=False)[0]
 
 
 class ExplicitDiffusion(AbstractDiffusion):
@@ -332,6 +402,10 @@ class AbstractScheme(eqx.Module):
         system = problem.discretise(corrected=self.diffusion.corrects)
         diffusion = self.diffusion.frozen(system, dt, headroom)
         return replace(self, diffusion=diffusion)  # pyright: ignore[reportCallIssue]
+
+    def calm(self) -> Self:
+        """This scheme for tissue in which nothing depolarises."""
+        return replace(self, diffusion=self.diffusion.calm())  # pyright: ignore[reportCallIssue]
 
     @abstractmethod
     def start(self, prepared: Prepared, state: State, t: Array) -> State:

@@ -27,9 +27,6 @@ from .scheme import AbstractScheme, Godunov, Prepared, State
 
 # Relative distance from a whole number of steps that still counts as whole.
 WHOLE = 1e-6
-# The tissue is quiet where no node rises faster: ten times less than a front's foot as it reaches
-# threshold, more than the recovery of the notch (0.5 mV/ms).
-QUIET_RISE = 1.0  # mV/ms
 # Longest window over which it is decided who takes longer steps.
 WINDOW = 1.5  # ms
 # What is counted over the windows (`_tally`).
@@ -157,7 +154,10 @@ def solve(
     over = None if found is None else spread(system, found, partition)
     prepared = scheme.setup(system, dt, dtype)
     plan = _plan(system, steps, dt, quiet_dt, multirate)
-    quiet = None if plan.stride == 1 else scheme.setup(system, plan.stride * dt, dtype)
+    quiet = None
+    if plan.stride > 1:
+        calm = scheme if plan.hops is None else scheme.calm()
+        quiet = calm.setup(system, plan.stride * dt, dtype)
     loop = _Loop(prepared, quiet, dict(observe or {}), Layout(jnp.asarray(system.pattern.rank)))
     start = fresh = _start(system, loop.observe, dtype)
     if initial is not None:
@@ -242,7 +242,8 @@ class _Carry(NamedTuple):
 
     state: State
     observed: dict[str, Any]
-    rising: Array  # which nodes depolarised in the last window
+    rising: Array  # which nodes a wave was reaching in the last window
+    wave: Array  # whether there was one
 
 
 def _advance(constant: _Constant, carry: _Carry):
@@ -288,7 +289,7 @@ def _window(constant: _Constant, carry: _Carry):
         tally = {"quiet": jnp.int32(0), "busy": one, "repeated": jnp.int32(0)}
     else:
         begin, end = (k.astype(dt.dtype) * dt for k in (first, first + plan.steps))
-        quiet = ~carry.rising.any() & ~pulsing(loop.prepared.pulses, begin, end)
+        quiet = ~carry.wave & ~pulsing(loop.prepared.pulses, begin, end)
         quiet = all_of_batch(quiet)
         state, observed = jax.lax.cond(
             quiet,
@@ -307,13 +308,9 @@ def _window(constant: _Constant, carry: _Carry):
             "busy": busy,
             "repeated": repeated.astype(jnp.int32),
         }
-    carry = _Carry(state, observed, _rising(state.v, before, plan.steps * dt))
-    return loop.layout.pin(carry), tally
-
-
-def _rising(v: Array, before: Array, time: Array) -> Array:
-    # not finite counts as rising
-    return ~(v - before <= QUIET_RISE * time)
+    threshold = loop.prepared.cell.activation_threshold
+    found = divided_steps.rising(state.v, before, plan.steps * dt, threshold)
+    return loop.layout.pin(_Carry(state, observed, *found)), tally
 
 
 def _divided(constant: _Constant, wanted, begin, end, carry: _Carry, skipped, short):
@@ -326,18 +323,17 @@ def _divided(constant: _Constant, wanted, begin, end, carry: _Carry, skipped, sh
     prepared, longer, dt = loop.prepared, loop.quiet, loop.prepared.dt
     assert plan.hops is not None
     assert longer is not None
-    mark = partial(divided_steps.busy_nodes, prepared.diffuse.rate, prepared, hops=plan.hops)
-    busy = jax.lax.cond(
+    edges = prepared.diffuse.rate
+    division = jax.lax.cond(
         wanted,
-        mark,
-        lambda v, *_: jnp.zeros(v.shape, bool),
-        carry.state.v,
+        partial(divided_steps.divide, edges, prepared, hops=plan.hops),
+        lambda rising, *_: divided_steps.Division(*[jnp.zeros_like(rising)] * 2),
         carry.rising,
         begin,
         end,
     )
-    share = jnp.mean(busy, dtype=dt.dtype)
-    pays = wanted & (share <= divided_steps.MOST_BUSY)
+    share = jnp.mean(division.busy, dtype=dt.dtype)
+    pays = wanted & divided_steps.pays(edges, division)
 
     def fold(observed, v_old, v_new, i):
         t = (first + i).astype(dt.dtype) * dt
@@ -348,7 +344,7 @@ def _divided(constant: _Constant, wanted, begin, end, carry: _Carry, skipped, sh
 
     def divided(state, observed):
         return divided_steps.mixed_steps(
-            divided_steps.divide(busy),
+            divided_steps.subset_of(edges, division),
             prepared,
             longer,
             state,
@@ -361,7 +357,8 @@ def _divided(constant: _Constant, wanted, begin, end, carry: _Carry, skipped, sh
     start = (carry.state, carry.observed)
     state, observed = jax.lax.cond(pays, divided, lambda *_: skipped, *start)
     resting = carry.state.v < prepared.cell.activation_threshold
-    missed = jnp.any(~busy & resting & _rising(state.v, carry.state.v, plan.steps * dt))
+    left_out = ~(state.v - carry.state.v <= divided_steps.QUIET_RISE * plan.steps * dt)
+    missed = jnp.any(~division.busy & resting & left_out)
     repeated = pays & missed
     state, observed = jax.lax.cond(
         wanted & (~pays | missed), short, lambda *_: (state, observed), *start
@@ -389,10 +386,12 @@ def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, c
 
     state = scheme.start(prepared, state, first.astype(dt.dtype) * constant.loop.prepared.dt)
     trips = steps - scheme.peels_last
-    # two steps a trip: XLA then writes every other state in place of one no longer needed, and
-    # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step)
+    # Two steps a trip: XLA then writes every other state in place of one no longer needed, and
+    # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step). But where the step
+    # gathers a flux, that has to lie in memory before (5 against 20 ms).
+    unroll = 2 if state.flux is None else 1
     state, carries = constant.reverse.steps(
-        lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=2
+        lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=unroll
     )
     if scheme.peels_last:
         state, carries = fold(scheme.finish, steps - 1, state, carries)
@@ -591,7 +590,7 @@ def _start(system: System, observe: dict[str, AbstractObservable], dtype) -> _St
     slow = jnp.float64 if jax.config.jax_enable_x64 else None  # pyright: ignore[reportAttributeAccessIssue]
     v, cell = system.cell.initial_arrays(system.nodes, dtype=dtype, slow_dtype=slow)
     carries = {name: observable.init(v) for name, observable in observe.items()}
-    return _Start(0, _Carry(State(v, cell), carries, jnp.ones(v.shape, bool)))
+    return _Start(0, _Carry(State(v, cell), carries, jnp.ones(v.shape, bool), jnp.asarray(True)))
 
 
 def _spread(over: Spread, loop: _Loop, start: _Start, fresh: _Start) -> tuple[_Loop, _Start]:
@@ -695,13 +694,13 @@ def _window_steps(steps: int, dt: float) -> int:
 
 
 def _hops(system: System, time: float) -> int:
-    """Neighbours of neighbours that a wave reaches within a time, generously.
+    """Neighbours of neighbours to take along, beyond the foot of a wave.
 
     A front runs at about 2 sqrt(D) (mm/ms, D in mm2/ms), so over 2 sqrt(D / h^2) edges in 1 ms; on
-    a line of nodes the diagonal of M^-1 K is 2 D / h^2.
+    a line of nodes the diagonal of M^-1 K is 2 D / h^2. The foot is about half as far ahead.
     """
     diagonal = row_sums(system.pattern, np.asarray(system.diffusion_edges)) / system.mass
-    edges = 2.5 * np.sqrt(np.quantile(diagonal, 0.99) / 2.0) * time
+    edges = np.sqrt(np.quantile(diagonal, 0.99) / 2.0) * time
     return int(min(np.ceil(edges) + 1, MOST_HOPS))
 
 
