@@ -25,7 +25,6 @@ RNG = np.random.default_rng(3)
 @pytest.fixture(autouse=True)
 def small_tissue_counts(monkeypatch):
     monkeypatch.setattr(solve_module, "FEWEST_NODES", 100)
-    monkeypatch.setattr(subset_module, "CHUNK", 64)
 
 
 def run(t1=30.0, *, mesh=MESH, stimulus=None, cell=None, diffusion=None, **options):
@@ -63,40 +62,48 @@ def marks(system, share):
 
 
 def test_rows_are_numbered_through(monkeypatch):
-    monkeypatch.setattr(subset_module, "CHUNK", 16)
+    monkeypatch.setattr(subset_module, "LINE", 4)
     rate, system = operator(random_mesh(400, 5))
     assert len(rate.columns) > 1
-    inside, around = marks(system, 0.02)
-    assert subset_module.fits(rate.columns, jnp.asarray(around))
-    rows = subset_module.subset(rate.columns, jnp.asarray(inside), jnp.asarray(around))
-    nodes, position = np.asarray(rows.nodes), np.asarray(rows.position)
-    np.testing.assert_array_equal(nodes[position[around]], np.flatnonzero(around))
-    assert sum(int(r.inner) for r in rows.regions) == inside.sum()
-    assert sum(int(r.whole) for r in rows.regions) == around.sum()
-    # every inner row is in a chunk that is counted
-    used = np.asarray(rows.chunks)[: int(rows.count), None] + np.arange(16)
-    assert np.isin(position[inside], used).all()
-    x = RNG.normal(size=system.nodes)
-    expected = np.asarray(rate(jnp.asarray(x)))
-    for columns, values in (("columns", jnp.asarray(x)), ("near", rows.take(jnp.asarray(x)))):
+    x = jnp.asarray(RNG.normal(size=system.nodes))
+    expected = np.asarray(rate(x))
+    levels = set()
+    for share in (0.005, 0.03):
+        inside, around = marks(system, share)
+        assert subset_module.fits(rate.columns, jnp.asarray(around))
+        rows = subset_module.subset(rate.columns, jnp.asarray(inside), jnp.asarray(around))
+        weights = rows.weights(rate.weights)
+        levels.add(int(rows.level))
+        for level in range(int(rows.level), len(subset_module.LEVELS)):
+            here, near = rows.at(level), rows.cut_weights(weights, level)
+            nodes, position = np.asarray(here.nodes), np.asarray(here.position)
+            np.testing.assert_array_equal(nodes[position[around]], np.flatnonzero(around))
+            dense = here.take(x)
+            np.testing.assert_array_equal(rows.cut(rows.take(x), level), dense)
+            for found in (
+                here.differences(x, dense, near),
+                here.differences(dense, dense, near, dense=True),
+            ):
+                found = np.asarray(found)[position[inside]]
+                np.testing.assert_allclose(found, expected[inside], rtol=1e-12)
+            doubled = rows.put(rows.take(x), 2 * dense, level)
+            found = np.asarray(rows.join(doubled, jnp.zeros(system.nodes)))
+            np.testing.assert_array_equal(found, np.where(inside, 2 * x, 0.0))
+    assert len(levels) == 2
 
-        def kernel(number, here, entries, columns=columns, values=values):
-            near = getattr(rows.regions[number], columns)[:, here]
-            home = jnp.asarray(x)[rows.nodes[entries]]
-            weights = rows.weights(rate.weights)[number][:, here]
-            return (subset_module.differences(values, home, weights, near),)
 
-        found = np.asarray(rows.fill(kernel, rim=False)[0])
-        np.testing.assert_allclose(found[position[inside]], expected[inside], rtol=1e-12)
-    joined = np.asarray(rows.join(rows.take(jnp.asarray(x)), jnp.zeros(system.nodes)))
-    np.testing.assert_array_equal(joined, np.where(inside, x, 0.0))
-
-
-def test_too_many_rows_do_not_fit(monkeypatch):
-    monkeypatch.setattr(subset_module, "CHUNK", 16)
+def test_too_many_rows_do_not_fit():
     rate, system = operator(random_mesh(400, 5))
     assert not subset_module.fits(rate.columns, jnp.ones(system.nodes, bool))
     assert subset_module.fits(rate.columns, jnp.zeros(system.nodes, bool))
+
+
+def test_dense_arrays_are_no_powers_of_two():
+    for rows in (1, 100, 163_840, 1_000_000):
+        for level, share in enumerate(subset_module.LEVELS):
+            length = subset_module.room(rows, level)
+            assert share * rows - 1 < length < share * rows + 3 * subset_module.LINE
+            assert length % (2 * subset_module.LINE) == subset_module.LINE
 
 
 def test_gather_is_numpy_indexing():

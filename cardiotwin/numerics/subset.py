@@ -1,12 +1,10 @@
 """Some rows of the operators on a mesh, gathered once to be applied many times.
 
-Which rows, and how many, depends on data. The dense arrays have a fixed room for them, and loops
-over them take them in chunks, as many as there are. That suits a CPU; a GPU would ask the host in
-every trip.
+Which rows, and how many, depends on data; the dense arrays have a fixed room for them. There are
+two sizes of it, and a loop over the rows is compiled for each. Choosing between them while the
+program runs suits a CPU; a GPU would ask the host.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -17,12 +15,12 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .differences import gather
 
-# Entries that the ionic step takes at a time: enough for every core, few enough that little is done
-# in vain. From 1024 to 8192 it takes the same time an entry, within a fifth.
-CHUNK = 4176
-# A multiplication goes through the smallest of these shares of the rows that holds those chosen; in
-# chunks it would take twice the time, because XLA works out every index of a chunk anew.
-LEVELS = (0.125, 0.25, 0.5)
+# Shares of the rows of every slice that the dense arrays have room for.
+LEVELS = (0.2, 0.4)
+# Lengths of dense arrays are odd multiples of this many entries: were they powers of two, all rows
+# of a matrix would fall into the same lines of the cache, and a multiplication take four times as
+# long.
+LINE = 16
 
 
 class Region(eqx.Module):
@@ -30,15 +28,8 @@ class Region(eqx.Module):
 
     columns: Int[Array, "width room"]  # neighbours of every entry, by their rows
     near: Int[Array, "width room"]  # the same by their entries; of inner rows all have one
-    inner: Int[Array, ""]  # how many inner rows
-    whole: Int[Array, ""]  # how many with the rim
-    first: int = eqx.field(static=True)  # row where the slice begins
-    begin: int = eqx.field(static=True)  # entry where the region begins
+    whole: Int[Array, ""]  # how many rows, with the rim
     rows: int = eqx.field(static=True)  # of the slice
-
-    def size(self, level: float) -> int:
-        """Entries of a share of the rows."""
-        return room(self.rows, level)
 
 
 class Subset(eqx.Module):
@@ -48,17 +39,17 @@ class Subset(eqx.Module):
         nodes: row of each entry; any row where the room is not filled.
         position: entry of each row that has one.
         inside: which rows are inner ones.
-        regions: one a slice of the pattern.
-        chunks: first entry of every chunk that holds inner rows, then of the others.
-        count: how many hold some.
+        regions: one a slice of the pattern, one behind the other.
+        level: number of the smallest of `LEVELS` that has room for all.
+        largest: number of the level whose room the arrays have.
     """
 
     nodes: Int[Array, " dense"]
     position: Int[Array, " nodes"]
     inside: Bool[Array, " nodes"]
     regions: tuple[Region, ...]
-    chunks: Int[Array, " chunks"]
-    count: Int[Array, ""]
+    level: Int[Array, ""]
+    largest: int = eqx.field(static=True, default=len(LEVELS) - 1)
 
     def take(self, leaf: Any) -> Any:
         """The entries of an array that has one value a row; anything else as it is."""
@@ -71,79 +62,141 @@ class Subset(eqx.Module):
         return jnp.where(self.inside, gather(inner, self.position), others)
 
     def weights(
-        self, slices: tuple[Float[Array, "width rows"], ...], *, rim: bool = False
+        self, slices: tuple[Float[Array, "width rows"], ...]
     ) -> tuple[Float[Array, "width room"], ...]:
-        """The weights of an operator in the inner rows, and in the rim too where that is asked."""
-        return tuple(
-            _gathered(self.nodes, region, region.whole if rim else region.inner, weights)
-            for region, weights in zip(self.regions, slices, strict=True)
-        )
+        """The weights of an operator in these rows."""
+        out, begin, first = [], 0, 0
+        for region, weights in zip(self.regions, slices, strict=True):
+            size = region.columns.shape[1]
+            out.append(gather(weights, self.nodes[begin : begin + size] - first))
+            begin, first = begin + size, first + region.rows
+        return tuple(out)
 
-    def fill(
-        self, kernel: Callable[[int, slice, slice], tuple[Array, ...]], *, rim: bool
-    ) -> tuple[Float[Array, " dense"], ...]:
-        """Arrays over the entries, of what a kernel finds for each.
+    def differences(
+        self,
+        x: Float[Array, " any"],
+        home: Float[Array, " dense"],
+        weights: tuple[Float[Array, "width room"], ...],
+        *,
+        dense: bool = False,
+    ) -> Float[Array, " dense"]:
+        """Sum of w_ki (x_c(k,i) - home_i) for every entry, as `row_differences`; lies in memory.
 
         Args:
-            kernel: given the number of a region, and which entries to work on, by their place in
-                the region and in all, it returns arrays over them.
-            rim: whether the rim is to be worked on, too.
+            x: a value of every row, or of every entry.
+            home: x of the entries themselves.
+            weights: of the operator in these rows.
+            dense: whether x is a value of every entry; then only inner rows come out right.
         """
-        counts = [region.whole if rim else region.inner for region in self.regions]
-        too_small = [
-            jnp.stack([c > r.size(level) for c, r in zip(counts, self.regions, strict=True)]).any()
-            for level in LEVELS[:-1]
-        ]
-        level = jnp.stack(too_small).sum()
-        return jax.lax.switch(level, [partial(self._fill, kernel, level) for level in LEVELS])
 
-    def _fill(self, kernel, level: float):
-        parts = []
-        for number, region in enumerate(self.regions):
-            size, begin = region.size(level), region.begin
-            found = kernel(number, slice(size), slice(begin, begin + size))
-            rest = jnp.zeros(region.near.shape[1] - size, found[0].dtype)
-            parts.append([jnp.concatenate([x, rest]) for x in found])
-        return tuple(jnp.concatenate(x) for x in zip(*parts, strict=True))
+        def total(zero, _):
+            out, begin = [], 0
+            for region, weight in zip(self.regions, weights, strict=True):
+                columns = region.near if dense else region.columns
+                here = jax.lax.slice_in_dim(home, begin, begin + columns.shape[1])
+                sums = jnp.zeros_like(here)
+                for k in range(columns.shape[0]):
+                    column = columns[k] + zero.astype(columns.dtype)
+                    sums = sums + weight[k] * (gather(x, column) - here)
+                out.append(sums)
+                begin += columns.shape[1]
+            return out[0] if len(out) == 1 else jnp.concatenate(out)
+
+        # One trip of a loop whose length XLA does not know, through columns that it takes to vary
+        # with it. Otherwise it would put several sums into one kernel, which takes twice the time
+        # of both, or gather every column into an array of its own.
+        trips = jnp.minimum(self.level + 1, 1)
+        return jax.lax.fori_loop(0, trips, total, jnp.zeros_like(home))
+
+    def at(self, level: int) -> "Subset":
+        """With the room of a smaller level."""
+        regions = tuple(
+            eqx.tree_at(
+                lambda r: (r.columns, r.near),
+                region,
+                (region.columns[:, :size], self._moved(region.near[:, :size], level)),
+            )
+            for region, size in zip(self.regions, self._sizes(level), strict=True)
+        )
+        return Subset(
+            nodes=self.cut(self.nodes, level),
+            position=self._moved(self.position, level),
+            inside=self.inside,
+            regions=regions,
+            level=self.level,
+            largest=level,
+        )
+
+    def cut(self, leaf: Any, level: int) -> Any:
+        """What an array over the entries, [dense], has for a smaller level; others as they are."""
+        if jnp.ndim(leaf) == 0:
+            return leaf
+        parts = self._parts(leaf)
+        return _concatenated(
+            [part[:size] for part, size in zip(parts, self._sizes(level), strict=True)]
+        )
+
+    def cut_weights(self, slices: tuple[Array, ...], level: int) -> tuple[Array, ...]:
+        """What the weights of an operator have for a smaller level."""
+        return tuple(w[:, :size] for w, size in zip(slices, self._sizes(level), strict=True))
+
+    def put(self, leaf: Array, part: Array, level: int) -> Array:
+        """The array over the entries with those of a smaller level replaced."""
+        out, begin = [], 0
+        for old, size in zip(self._parts(leaf), self._sizes(level), strict=True):
+            out += [part[begin : begin + size], old[size:]]
+            begin += size
+        return _concatenated(out)
+
+    def _parts(self, leaf: Array) -> list[Array]:
+        ends = np.cumsum(self._sizes(self.largest))[:-1]
+        return jnp.split(leaf, ends)
+
+    def _sizes(self, level: int) -> list[int]:
+        return [room(region.rows, level) for region in self.regions]
+
+    def _moved(self, entries: Array, level: int) -> Array:
+        """Numbers of entries in the room of a smaller level."""
+        before = zip(self._sizes(self.largest), self._sizes(level), strict=True)
+        moved, end = entries, 0
+        for larger, smaller in list(before)[:-1]:
+            end += larger
+            moved = moved - jnp.where(entries >= end, larger - smaller, 0).astype(entries.dtype)
+        return moved
 
 
 def subset(
     columns: tuple[Int[Array, "width rows"], ...],
     inside: Bool[Array, " nodes"],
-    rim: Bool[Array, " nodes"],
+    around: Bool[Array, " nodes"],
 ) -> Subset:
     """Number the chosen rows through.
 
     Args:
         columns: of the operators, by slices.
         inside: the inner rows.
-        rim: every neighbour of an inner row; inner rows themselves may be marked too.
+        around: the inner rows and all their neighbours.
     """
+    largest = len(LEVELS) - 1
     first, begin = 0, 0
     numbered = []
     for column in columns:
         rows = column.shape[1]
         here = slice(first, first + rows)
-        numbered.append(_number(inside[here], (rim & ~inside)[here], first, begin))
-        first, begin = first + rows, begin + room(rows)
-    nodes, position = (jnp.concatenate([x[k] for x in numbered]) for k in (0, 1))
-    regions = []
-    for column, (_, _, inner, whole, first, begin) in zip(columns, numbered, strict=True):
-        empty = jnp.zeros((column.shape[0], room(column.shape[1])), jnp.int32)
-        region = Region(empty, empty, inner, whole, first, begin, column.shape[1])
-        here = _gathered(nodes, region, whole, column)
-        near = _gathered(nodes, region, inner, column, position)
-        regions.append(Region(here, near, inner, whole, first, begin, column.shape[1]))
-    chunks = [jnp.arange(r.begin, r.begin + r.near.shape[1], CHUNK) for r in regions]
-    used = [c - r.begin < r.inner for c, r in zip(chunks, regions, strict=True)]
-    used, chunks = jnp.concatenate(used), jnp.concatenate(chunks).astype(jnp.int32)
+        numbered.append(_number(inside[here], around[here], first, begin))
+        first, begin = first + rows, begin + room(rows, largest)
+    position = jnp.concatenate([found[1] for found in numbered])
+    regions, first = [], 0
+    for column, (nodes, _, whole) in zip(columns, numbered, strict=True):
+        near = gather(column, nodes - first)
+        regions.append(Region(near, gather(position, near), whole, column.shape[1]))
+        first += column.shape[1]
     return Subset(
-        nodes=nodes,
+        nodes=jnp.concatenate([found[0] for found in numbered]),
         position=position,
         inside=inside,
         regions=tuple(regions),
-        chunks=chunks[jnp.argsort(~used, stable=True)],
-        count=used.sum(dtype=jnp.int32),
+        level=_level([(r.whole, r.rows) for r in regions]),
     )
 
 
@@ -153,86 +206,41 @@ def fits(
     """Whether there is room for the chosen rows, inner ones and rim together."""
     ends = np.cumsum([column.shape[1] for column in columns])
     slices = jnp.split(chosen, ends[:-1])
-    return jnp.stack([x.sum() <= room(len(x)) for x in slices]).all()
+    return _level([(x.sum(), len(x)) for x in slices]) < len(LEVELS)
 
 
-def room(rows: int, level: float = LEVELS[-1]) -> int:
-    """Length of the dense arrays for the rows of one slice, or that of a smaller share of them."""
-    return -(-int(level * rows) // CHUNK) * CHUNK
+def room(rows: int, level: int) -> int:
+    """Length of the dense arrays for the rows of one slice."""
+    lines = -(-int(LEVELS[level] * rows) // LINE)
+    return LINE * (lines + 1 - lines % 2)
 
 
-def piece(start: Array) -> Callable[[Any], Any]:
-    """Takes a chunk from entry `start` on out of arrays [..., dense]; scalars stay as they are."""
-
-    def cut(leaf):
-        if jnp.ndim(leaf) == 0:
-            return leaf
-        return jax.lax.dynamic_slice_in_dim(leaf, start, CHUNK, axis=-1)
-
-    return cut
+def _level(counts: list[tuple[Array, int]]) -> Int[Array, ""]:
+    """Number of the first level with room for so many of so many rows; behind the last if none."""
+    too_small = [
+        jnp.stack([count > room(rows, level) for count, rows in counts]).any()
+        for level in range(len(LEVELS))
+    ]
+    return jnp.stack(too_small).sum(dtype=jnp.int32)
 
 
-def write(whole: Any, parts: Any, start: Array) -> Any:
-    """Put chunks into the arrays [..., dense] that they belong to, from entry `start` on."""
-    return jax.tree.map(
-        lambda w, x: jax.lax.dynamic_update_slice_in_dim(w, x, start, axis=-1), whole, parts
-    )
-
-
-def in_memory(function: Callable[[Any], Any], x: Any, trips: Array) -> Any:
-    """`function(x)`, whose results are of the types of `x` and lie in memory before they are used.
-
-    A loop of a single trip, if `trips` is positive. Written straight back into the arrays they
-    were read from, results would have XLA copy every such array first, whole, for every chunk.
-    """
-    return jax.lax.fori_loop(0, jnp.minimum(trips, 1), lambda _, x: function(x), x)
-
-
-def differences(
-    x: Float[Array, " any"],
-    home: Float[Array, " some"],
-    weights: Float[Array, "width some"],
-    columns: Int[Array, "width some"],
-) -> Float[Array, " some"]:
-    """Sum of w_ki (x_c(k,i) - home_i), as `row_differences`; it lies in memory."""
-
-    def total(zero, total):
-        for k in range(columns.shape[0]):
-            column = columns[k] + zero.astype(columns.dtype)
-            total = total + weights[k] * (gather(x, column) - home)
-        return total
-
-    # One trip of a loop whose length XLA does not know, through columns that it takes to vary with
-    # it: otherwise it would gather every column into an array of its own, for several sums at once
-    trips = jnp.minimum(columns[0, 0] + 1, 1)
-    return jax.lax.fori_loop(0, trips, total, jnp.zeros_like(home))
-
-
-def _number(inside, rim, first: int, begin: int):
+def _number(inside, around, first: int, begin: int):
     """Rows of the entries and entries of the rows of a slice, and how many there are."""
-    rank, outer = jnp.cumsum(inside, dtype=jnp.int32), jnp.cumsum(rim, dtype=jnp.int32)
-    inner, whole = rank[-1], rank[-1] + outer[-1]
-    entry = jnp.arange(1, room(len(inside)) + 1, dtype=jnp.int32)
+    rank = jnp.cumsum(inside, dtype=jnp.int32)
+    outer = jnp.cumsum(around & ~inside, dtype=jnp.int32)
+    inner = rank[-1]
+    entry = jnp.arange(1, room(len(inside), len(LEVELS) - 1) + 1, dtype=jnp.int32)
     # the k-th marked row is the first whose rank is k
     row = jnp.where(
         entry <= inner, jnp.searchsorted(rank, entry), jnp.searchsorted(outer, entry - inner)
     )
     nodes = first + jnp.minimum(row, len(inside) - 1).astype(jnp.int32)
-    position = begin + jnp.maximum(jnp.where(inside, rank, inner + outer) - 1, 0)
-    return nodes, position.astype(jnp.int32), inner, whole, first, begin
+    # rows without an entry are given one that exists
+    position = jnp.where(inside, rank, inner + outer)
+    position = begin + jnp.clip(position - 1, 0, len(entry) - 1)
+    return nodes, position.astype(jnp.int32), inner + outer[-1]
 
 
-def _gathered(nodes, region: Region, count, rows, renumber=None):
-    """Rows [width, rows] of a slice for the entries [width, room] of its region."""
-    out = jnp.zeros(region.near.shape, rows.dtype)
-
-    def body(k, out):
-        here = piece(region.begin + k * CHUNK)(nodes) - region.first
-        found = gather(rows, here)
-        return write(out, found if renumber is None else gather(renumber, found), k * CHUNK)
-
-    return jax.lax.fori_loop(0, _trips(count), body, out)
-
-
-def _trips(count):
-    return -(-count // CHUNK)
+def _concatenated(parts: list[Array]) -> Array:
+    parts = [part for part in parts if part.shape[0]]
+    return parts[0] if len(parts) == 1 else jnp.concatenate(parts)

@@ -31,9 +31,8 @@ from jaxtyping import Array, Float
 
 from cardiotwin.numerics.chebyshev import spectrum
 from cardiotwin.numerics.concrete import known
-from cardiotwin.numerics.differences import gather
 from cardiotwin.numerics.rows import DifferenceOperator, RowPattern, difference_operator, row_sums
-from cardiotwin.numerics.subset import Subset, differences
+from cardiotwin.numerics.subset import Subset
 
 from .problem import System
 from .scheme import AbstractDiffusion, AbstractLocalStep, AbstractStep, ExplicitDiffusion
@@ -79,8 +78,8 @@ class CorrectedStep(AbstractStep):
         """This step for some rows; their rim is to hold the neighbours of the inner ones."""
         return LocalCorrectedStep(
             rows=rows,
-            rate=rows.weights(self.rate.weights, rim=True),
-            across=rows.weights(self.across.weights, rim=True),
+            rate=rows.weights(self.rate.weights),
+            across=rows.weights(self.across.weights),
             second=rows.weights(self.second.weights),
             second_across=rows.weights(self.second_across.weights),
             inverse_mass=rows.take(self.inverse_mass),
@@ -106,26 +105,25 @@ class LocalCorrectedStep(AbstractLocalStep):
             inner = self._advance(join(inner, k / self.substeps))
         return inner
 
+    def at(self, level):
+        """With the room of a smaller level."""
+        rows = self.rows
+        weights = (self.rate, self.across, self.second, self.second_across)
+        return LocalCorrectedStep(
+            rows.at(level),
+            *(rows.cut_weights(w, level) for w in weights),
+            rows.cut(self.inverse_mass, level),
+            self.substeps,
+        )
+
     def _advance(self, v):
         rows, scale = self.rows, self.inverse_mass
-
-        def first(region, here, entries):
-            columns = rows.regions[region].columns[:, here]
-            home = gather(v, rows.nodes[entries])
-            weights = (self.rate[region][:, here], self.across[region][:, here])
-            return tuple(scale[entries] * differences(v, home, w, columns) for w in weights)
-
-        whole, across = rows.fill(first, rim=True)
-
-        def second(region, here, entries):
-            near = rows.regions[region].near[:, here]
-            weights = (self.second[region][:, here], self.second_across[region][:, here])
-            correction = differences(whole, whole[entries], weights[0], near)
-            correction += differences(across, across[entries], weights[1], near)
-            home = gather(v, rows.nodes[entries])
-            return (home + whole[entries] + scale[entries] * correction,)
-
-        return rows.fill(second, rim=False)[0]
+        home = rows.take(v)
+        whole = scale * rows.differences(v, home, self.rate)
+        across = scale * rows.differences(v, home, self.across)
+        correction = rows.differences(whole, whole, self.second, dense=True)
+        correction += rows.differences(across, across, self.second_across, dense=True)
+        return home + whole + scale * correction
 
 
 class CorrectedDiffusion(AbstractDiffusion):

@@ -14,6 +14,7 @@ goes on diffusing on all nodes in every step. There the whole tissue takes the s
 of it does, on a GPU.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -21,7 +22,7 @@ import jax
 from jaxtyping import Array, Bool, Float
 
 from cardiotwin.numerics.rows import DifferenceOperator
-from cardiotwin.numerics.subset import Subset, fits, in_memory, piece, subset, write
+from cardiotwin.numerics.subset import Subset, fits, subset
 from cardiotwin.tissue.stimulus import pulsing_nodes
 
 from .scheme import Prepared, State
@@ -120,34 +121,42 @@ def mixed_steps(
     """
     fold, observed = seen
     local = prepared.diffuse.local(rows)
-    react = _reaction(rows, prepared)
+    bare = eqx.tree_at(lambda p: p.diffuse, prepared, None, is_leaf=lambda x: x is None)
+    busy = jax.tree.map(rows.take, bare)
 
-    def short(i, carry, change):
-        v, dense, observed = carry
+    def short_steps(level, first, v, dense, change, observed):
+        """`stride` short steps, in arrays of the room of a level."""
+        here, cut = rows.at(level), partial(rows.cut, level=level)
+        near, cells = None if local is None else local.at(level), jax.tree.map(cut, busy)
 
-        def join(inner, share=1.0):
-            return rows.join(inner, base + share * change)
+        def short(i, carry):
+            v, dense, observed = carry
+            base = v if near is not None else prepared.diffuse(v, prepared.diffuse.flux(v))
 
-        if local is None:
-            base = prepared.diffuse(v, prepared.diffuse.flux(v))
-            diffused = rows.take(base)
-        else:
-            base = v
-            diffused = local(v, join)
-        dense = react(diffused, dense, step(i))
-        new = join(dense.v)
-        return new, dense, fold(observed, v, new, i)
+            def join(inner, share=1.0):
+                return here.join(inner, base + share * change)
+
+            diffused = here.take(base) if near is None else near(v, join)
+            dense = Dense(*cells.react(diffused, dense.cell, step(i), 1.0))
+            new = join(dense.v)
+            return new, dense, fold(observed, v, new, i)
+
+        carry = (v, jax.tree.map(cut, dense), observed)
+        v, part, observed = jax.lax.fori_loop(first, first + stride, short, carry)
+        return v, jax.tree.map(partial(rows.put, level=level), dense, part), observed
 
     def long(j, carry):
         v, cell, dense, observed = carry
         start = v if local is None else longer.diffuse(v, longer.diffuse.flux(v))
         moved, cell = longer.react(start, cell, step(j * stride), 1.0)
-        change = (moved - v) / stride
-        v, dense, observed = jax.lax.fori_loop(
+        v, dense, observed = jax.lax.switch(
+            rows.level,
+            [partial(short_steps, level) for level in range(rows.largest + 1)],
             j * stride,
-            (j + 1) * stride,
-            lambda i, c: short(i, c, change),
-            (v, dense, observed),
+            v,
+            dense,
+            (moved - v) / stride,
+            observed,
         )
         return v, cell, dense, observed
 
@@ -155,24 +164,6 @@ def mixed_steps(
     start = (state.v, state.cell, dense, observed)
     v, cell, dense, observed = jax.lax.fori_loop(0, steps // stride, long, start)
     return State(v, jax.tree.map(rows.join, dense.cell, cell)), observed
-
-
-def _reaction(rows: Subset, prepared: Prepared):
-    """The ionic step of the busy nodes, chunk by chunk."""
-    bare = eqx.tree_at(lambda p: p.diffuse, prepared, None, is_leaf=lambda x: x is None)
-    busy = jax.tree.map(rows.take, bare)
-
-    def react(diffused, dense, t):
-        def chunk(k, dense):
-            cut = piece(rows.chunks[k])
-            part = jax.tree.map(cut, busy)
-            before = Dense(cut(diffused), jax.tree.map(cut, dense.cell))
-            after = in_memory(lambda x: Dense(*part.react(x.v, x.cell, t, 1.0)), before, rows.count)
-            return write(dense, after, rows.chunks[k])
-
-        return jax.lax.fori_loop(0, rows.count, chunk, dense)
-
-    return react
 
 
 def subset_of(neighbours: DifferenceOperator, division: Division) -> Subset:

@@ -20,9 +20,8 @@ from cardiotwin.numerics.chebyshev import (
     spectrum,
 )
 from cardiotwin.numerics.concrete import known
-from cardiotwin.numerics.differences import gather
 from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
-from cardiotwin.numerics.subset import Subset, differences
+from cardiotwin.numerics.subset import Subset
 from cardiotwin.tissue.stimulus import Pulses, total
 
 from .problem import AbstractProblem, System
@@ -105,6 +104,10 @@ class AbstractLocalStep(eqx.Module):
             v: voltage of all rows.
             join: voltage of all rows from that of the inner ones, after a share of the step.
         """
+
+    @abstractmethod
+    def at(self, level: int) -> Self:
+        """With the room of a smaller level of the subset."""
 
 
 class ImplicitStep(AbstractStep):
@@ -247,23 +250,23 @@ class LocalExplicitStep(AbstractLocalStep):
         s = self.gain.shape[0]
         before = y = self.rows.take(v)
         for j in range(s):
-            change = self._change(v)
+            change = self.inverse_mass * self.rows.differences(v, y, self.rate)
             y, before = y + self.momentum[j] * (y - before) + self.gain[j] * change, y
             if j < s - 1:
                 # stage j + 1 of s stands at this share of the step
                 v = join(y, (j + 1) * (j + 2) / (s * (s + 1)))
         return y
 
-    def _change(self, v):
+    def at(self, level):
+        """With the room of a smaller level."""
         rows = self.rows
-
-        def kernel(region, here, entries):
-            columns = rows.regions[region].columns[:, here]
-            home = gather(v, rows.nodes[entries])
-            rise = differences(v, home, self.rate[region][:, here], columns)
-            return (self.inverse_mass[entries] * rise,)
-
-        return rows.fill(kernel, rim=False)[0]
+        return LocalExplicitStep(
+            rows.at(level),
+            rows.cut_weights(self.rate, level),
+            rows.cut(self.inverse_mass, level),
+            self.momentum,
+            self.gain,
+        )
 
 
 class ExplicitDiffusion(AbstractDiffusion):
