@@ -132,14 +132,28 @@ def spectrum(
 
     Lanczos iteration, widened by `SPECTRUM_MARGIN`. Without `lowest` the lower bound is 0.
     """
+    return eigenvalue_bounds(sparse_matrix(pattern, off_diagonal, diagonal), lowest=lowest)
+
+
+def sparse_matrix(
+    pattern: RowPattern,
+    off_diagonal: Float[np.ndarray, " edges"],
+    diagonal: Float[np.ndarray, " nodes"],
+) -> sp.csr_matrix:
+    """The symmetric matrix on the nodes with these entries, for set-up work on the host."""
     first, second = pattern.edges.T
     upper = sp.coo_matrix((off_diagonal, (first, second)), shape=(pattern.nodes,) * 2)
-    matrix = (upper + upper.T + sp.diags(diagonal)).tocsr()
-    if pattern.nodes < 20:
+    return (upper + upper.T + sp.diags(diagonal)).tocsr()
+
+
+def eigenvalue_bounds(matrix: sp.csr_matrix, *, lowest: bool = True) -> tuple[float, float]:
+    """Lower and upper bound of the eigenvalues of a symmetric matrix, as from `spectrum`."""
+    rows = len(matrix.indptr) - 1
+    if rows < 20:
         values = np.linalg.eigvalsh(matrix.toarray())
         low, high = float(values[0]), float(values[-1])
     else:
-        start = np.random.default_rng(0).standard_normal(pattern.nodes)
+        start = np.random.default_rng(0).standard_normal(rows)
         options = {"k": 1, "return_eigenvectors": False, "tol": 1e-2, "v0": start}
         high = float(eigsh(matrix, which="LA", **options)[0])
         low = float(eigsh(matrix, which="SA", **options)[0]) if lowest else 0.0

@@ -1,10 +1,11 @@
 """Elliptic problems solved once at set-up, on the host in float64."""
 
 import numpy as np
-import pyamg
 import scipy.sparse as sp
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import LinearOperator, cg
+from scipy.sparse.linalg import cg
+
+from .multigrid import smoothed_aggregation
 
 
 def solve_laplace(
@@ -59,14 +60,25 @@ def _check_fixed(stiffness: sp.csr_matrix, nodes: np.ndarray, values: np.ndarray
     total = stiffness.indptr.size - 1
     if len(nodes) == 0:
         raise ValueError("no node has a given value: the solution is not unique; give at least one")
-    if len(np.unique(nodes)) != len(nodes) or nodes.min() < 0 or nodes.max() >= total:
-        raise ValueError(f"the fixed nodes must be different indices from 0 to {total - 1}")
+    check_nodes(nodes, total)
     if values.shape[0] != len(nodes) or not np.isfinite(values).all():
         raise ValueError(
             f"expected one finite value for each of {len(nodes)} fixed nodes, got {values.shape}"
         )
-    count, label = connected_components(stiffness, directed=False)
-    missing = np.setdiff1d(np.arange(count), label[nodes])
+    check_parts(stiffness, nodes)
+
+
+def check_nodes(nodes: np.ndarray, total: int) -> None:
+    """Raise a ValueError unless the fixed nodes are different indices below `total`."""
+    distinct = len(np.unique(nodes)) == len(nodes)
+    if len(nodes) and not (distinct and nodes.min() >= 0 and nodes.max() < total):
+        raise ValueError(f"the fixed nodes must be different indices from 0 to {total - 1}")
+
+
+def check_parts(matrix: sp.csr_matrix, held: np.ndarray) -> None:
+    """Raise a ValueError unless every connected part of the mesh has one of the nodes `held`."""
+    count, label = connected_components(matrix, directed=False)
+    missing = np.setdiff1d(np.arange(count), label[held])
     if len(missing):
         example = int(np.flatnonzero(label == missing[0])[0])
         raise ValueError(
@@ -79,7 +91,7 @@ def _solve_positive(
     matrix: sp.csr_matrix, right: np.ndarray, tolerance: float, max_iterations: int
 ) -> np.ndarray:
     """Solve a symmetric positive definite system for every column of the right side."""
-    preconditioner = _multigrid(matrix)
+    preconditioner = smoothed_aggregation(matrix, 100).aspreconditioner()
     solution = np.zeros_like(right)
     for k, column in enumerate(right.T):
         x, failed = cg(
@@ -94,20 +106,3 @@ def _solve_positive(
             )
         solution[:, k] = x
     return solution
-
-
-def _multigrid(matrix: sp.csr_matrix) -> LinearOperator:
-    """A V-cycle of smoothed aggregation.
-
-    Prolongation is smoothed with weights from the row sums. pyamg's default takes them from the
-    spectral radius, estimated from NumPy's global random numbers: ten times the set-up time, and
-    results that differ in their last digits from call to call. Improving the constant candidate
-    costs as much and saves no iteration.
-    """
-    hierarchy = pyamg.smoothed_aggregation_solver(
-        matrix,
-        smooth=("jacobi", {"weighting": "local"}),
-        improve_candidates=None,
-        max_coarse=100,
-    )
-    return hierarchy.aspreconditioner()
