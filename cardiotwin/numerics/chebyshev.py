@@ -132,7 +132,16 @@ def spectrum(
 
     Lanczos iteration, widened by `SPECTRUM_MARGIN`. Without `lowest` the lower bound is 0.
     """
-    return eigenvalue_bounds(sparse_matrix(pattern, off_diagonal, diagonal), lowest=lowest)
+    matrix = sparse_matrix(pattern, off_diagonal, diagonal)
+    if pattern.nodes < 20:
+        values = np.linalg.eigvalsh(matrix.toarray())
+        low, high = float(values[0]), float(values[-1])
+    else:
+        start = np.random.default_rng(0).standard_normal(pattern.nodes)
+        options = {"k": 1, "return_eigenvectors": False, "tol": 1e-2, "v0": start}
+        high = float(eigsh(matrix, which="LA", **options)[0])
+        low = float(eigsh(matrix, which="SA", **options)[0]) if lowest else 0.0
+    return (1 - SPECTRUM_MARGIN) * low, (1 + SPECTRUM_MARGIN) * high
 
 
 def sparse_matrix(
@@ -144,20 +153,6 @@ def sparse_matrix(
     first, second = pattern.edges.T
     upper = sp.coo_matrix((off_diagonal, (first, second)), shape=(pattern.nodes,) * 2)
     return (upper + upper.T + sp.diags(diagonal)).tocsr()
-
-
-def eigenvalue_bounds(matrix: sp.csr_matrix, *, lowest: bool = True) -> tuple[float, float]:
-    """Lower and upper bound of the eigenvalues of a symmetric matrix, as from `spectrum`."""
-    rows = len(matrix.indptr) - 1
-    if rows < 20:
-        values = np.linalg.eigvalsh(matrix.toarray())
-        low, high = float(values[0]), float(values[-1])
-    else:
-        start = np.random.default_rng(0).standard_normal(rows)
-        options = {"k": 1, "return_eigenvectors": False, "tol": 1e-2, "v0": start}
-        high = float(eigsh(matrix, which="LA", **options)[0])
-        low = float(eigsh(matrix, which="SA", **options)[0]) if lowest else 0.0
-    return (1 - SPECTRUM_MARGIN) * low, (1 + SPECTRUM_MARGIN) * high
 
 
 def jacobi_bounds(

@@ -20,7 +20,11 @@ def solve_laplace(
     """Solve K u = f with u given on some nodes, zero flux on the rest of the boundary.
 
     Conjugate gradients, preconditioned by smoothed-aggregation algebraic multigrid (pyamg). Several
-    problems with the same fixed nodes share one set-up.
+    problems with the same fixed nodes share one set-up. For two right sides that are solved once
+    this beats `linear.elliptic_solver`, whose program is compiled anew for every mesh and every
+    number of fixed nodes: on the default heart (103,494 nodes, two cores) 0.5 s all in all against
+    7 s, of which 5 compile and 0.4 solve. Use that one for many right sides, for derivatives, or on
+    a GPU.
 
     Args:
         stiffness: symmetric positive semi-definite [nodes, nodes], as from `stiffness_matrix`.

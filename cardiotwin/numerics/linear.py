@@ -25,8 +25,8 @@ from .chebyshev import DiagonalPlusDifference, sparse_matrix
 from .concrete import known
 from .conjugate import conjugate_gradients, dot
 from .elliptic import check_nodes, check_parts
-from .multigrid import Multigrid, multigrid
-from .rows import DifferenceOperator, RowPattern, difference_operator, row_sums
+from .multigrid import Multigrid, multigrid, on_device
+from .rows import DifferenceOperator, RowPattern, row_sums
 
 # Residuals below this many units of rounding mean nothing.
 LEAST_TOLERANCE = 20.0
@@ -230,12 +230,16 @@ def elliptic_solver(
     singular = _check_matrix(pattern, edges, row_mass, diagonal, fixed)
     slot = np.full(pattern.nodes, len(fixed))
     slot[fixed] = np.arange(len(fixed))
-    operator = difference_operator(pattern, jnp.asarray(edges, dtype))
+    columns = tuple(jnp.asarray(column) for column in pattern.columns)
+    padded = np.append(edges, 0.0)
+    weights = tuple(on_device(padded[entry], dtype) for entry in pattern.entries)
     return EllipticSolver(
-        matrix=DiagonalPlusDifference(jnp.asarray(row_mass, dtype), operator),
+        matrix=DiagonalPlusDifference(
+            on_device(row_mass, dtype), DifferenceOperator(columns, weights)
+        ),
         cycle=multigrid(
             pattern,
-            operator.columns,
+            columns,
             edges,
             diagonal,
             slot == len(fixed),
@@ -243,7 +247,7 @@ def elliptic_solver(
             dtype=jnp.float32,
         ),
         entries=tuple(jnp.asarray(entry) for entry in pattern.entries),
-        slot=jnp.asarray(slot, jnp.int32),
+        slot=on_device(slot, np.int32),
         edges=len(edges),
         given=len(fixed),
         singular=singular,
