@@ -55,19 +55,23 @@ def row_pattern(cells: np.ndarray, nodes: int) -> RowPattern:
     Returns:
         The pattern, its nodes sorted by row length and, within a slice, by reverse Cuthill-McKee.
     """
-    graph = _adjacency(cells, nodes)
-    order, bounds = _locality_order(graph)
+    keys, inverse = _unique_pairs(cells, nodes)
+    ends = np.stack([keys // nodes, keys % nodes])
+    order, bounds = _locality_order(_adjacency(ends, nodes))
     rank = np.empty(nodes, np.int32)
     rank[order] = np.arange(nodes, dtype=np.int32)
-    pairs = np.sort(rank[cells[:, TETRAHEDRON_EDGES]], axis=2).reshape(-1, 2).astype(np.int64)
-    keys, inverse = np.unique(pairs[:, 0] * nodes + pairs[:, 1], return_inverse=True)
-    edges = np.stack([keys // nodes, keys % nodes], axis=1).astype(np.int32)
+    # the edges by their row numbers, and sorted by them
+    first, second = np.sort(rank[ends], axis=0).astype(np.int64)
+    by_row = np.argsort(first * nodes + second)
+    edges = np.stack([first[by_row], second[by_row]], axis=1).astype(np.int32)
+    number = np.empty(len(keys), np.int32)
+    number[by_row] = np.arange(len(keys), dtype=np.int32)
     columns, entries = _slices(edges, nodes, bounds)
     return RowPattern(
         order=order.astype(np.int32),
         rank=rank,
         edges=edges,
-        element_edges=inverse.reshape(-1, 6).astype(np.int32),
+        element_edges=number[inverse].reshape(-1, 6),
         columns=columns,
         entries=entries,
     )
@@ -111,12 +115,12 @@ def difference_operator(
     )
 
 
-def edge_sums(pattern: RowPattern, local: Any) -> Any:
+def edge_sums(pattern: RowPattern, local: Any, elements: slice = slice(None)) -> Any:
     """Sum a value of every corner pair of every element [elements, 6] over the edges [edges].
 
-    NumPy in, NumPy (float64) out; JAX in, JAX out, differentiable.
+    NumPy in, NumPy (float64) out; JAX in, JAX out, differentiable. `elements` says which they are.
     """
-    return _segment_sum(local, pattern.element_edges, len(pattern.edges))
+    return _segment_sum(local, pattern.element_edges[elements], len(pattern.edges))
 
 
 def node_sums(pattern: RowPattern, cells: np.ndarray, local: Any) -> Any:
@@ -137,15 +141,18 @@ def _segment_sum(local, segments: np.ndarray, count: int):
     return jax.ops.segment_sum(local.reshape(-1), segments.reshape(-1), num_segments=count)
 
 
-def _adjacency(cells: np.ndarray, nodes: int) -> sp.csr_matrix:
-    rows = np.repeat(cells, 4, axis=1).ravel()
-    columns = np.tile(cells, (1, 4)).ravel()
-    off = rows != columns
-    graph = sp.csr_matrix(
-        (np.ones(off.sum(), np.int8), (rows[off], columns[off])), shape=(nodes, nodes)
-    )
-    graph.data[:] = 1
-    return graph
+def _unique_pairs(cells: np.ndarray, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """The edges as first * nodes + second, ascending, and the number of each of every element's."""
+    pairs = np.sort(cells[:, TETRAHEDRON_EDGES].reshape(-1, 2), axis=1).astype(np.int64)
+    keys = pairs[:, 0] * nodes + pairs[:, 1]
+    del pairs
+    return np.unique(keys, return_inverse=True)
+
+
+def _adjacency(ends: np.ndarray, nodes: int) -> sp.csr_matrix:
+    rows, columns = np.concatenate([ends, ends[::-1]], axis=1).astype(np.int32)
+    ones = np.ones(len(rows), np.int8)
+    return sp.csr_matrix((ones, (rows, columns)), shape=(nodes, nodes))
 
 
 def _locality_order(graph: sp.csr_matrix) -> tuple[np.ndarray, list[int]]:

@@ -21,6 +21,7 @@ The share beta depends on how well the front is resolved in its direction (`corr
 """
 
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -107,13 +108,15 @@ class LocalCorrectedStep(AbstractLocalStep):
 
     def at(self, level):
         """With the room of a smaller level."""
-        rows = self.rows
-        weights = (self.rate, self.across, self.second, self.second_across)
+        cut = partial(self.rows.cut_weights, level=level)
         return LocalCorrectedStep(
-            rows.at(level),
-            *(rows.cut_weights(w, level) for w in weights),
-            rows.cut(self.inverse_mass, level),
-            self.substeps,
+            rows=self.rows.at(level),
+            rate=cut(self.rate),
+            across=cut(self.across),
+            second=cut(self.second),
+            second_across=cut(self.second_across),
+            inverse_mass=self.rows.cut(self.inverse_mass, level),
+            substeps=self.substeps,
         )
 
     def _advance(self, v):

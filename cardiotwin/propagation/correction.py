@@ -60,6 +60,7 @@ def assemble_correction(
     gradients: Float[type_array, "elements 4 3"],
     volumes: Float[type_array, " elements"],
     upstroke_rate: float,
+    elements: slice = slice(None),
 ) -> Correction:
     """Assemble the edges of the correction.
 
@@ -70,12 +71,17 @@ def assemble_correction(
         gradients: of the barycentric functions, 1/mm.
         volumes: of the elements, mm3.
         upstroke_rate: of the ionic model, 1/ms.
+        elements: which elements; gradients and volumes are of these only.
     """
-    diffusivity = tissue.principal_diffusivity()
-    axes = np.stack([tissue.fibres.fibre, tissue.fibres.sheet, tissue.fibres.normal], axis=1)
+    diffusivity = tissue.principal_diffusivity()[elements]
+    axes = np.stack(
+        [a[elements] for a in (tissue.fibres.fibre, tissue.fibres.sheet, tissue.fibres.normal)],
+        axis=1,
+    )
     xp = library(diffusivity, volumes)
     first, second = TETRAHEDRON_EDGES.T
-    difference = mesh.points[mesh.cells[:, first]] - mesh.points[mesh.cells[:, second]]
+    cells = mesh.cells[elements]
+    difference = mesh.points[cells[:, first]] - mesh.points[cells[:, second]]
     # squared spacing of the nodes along each axis: 6 a.G a, the edge itself on a regular lattice
     along_axis = xp.einsum("eki,eai->eka", difference, axes)
     squared = 6.0 / 20.0 * (along_axis**2).sum(axis=1)
@@ -90,7 +96,7 @@ def assemble_correction(
     fibre, plane = slice(0, 1), slice(1, 3)
     across = xp.einsum("ek,eki,ekj->eij", diffusivity[:, plane], axes[:, plane], axes[:, plane])
     return Correction(
-        across=edge_sums(pattern, edge_stiffness(across, gradients, volumes)),
-        along_smoothing=edge_sums(pattern, smoothing(fibre, 1.0)),
-        across_smoothing=edge_sums(pattern, smoothing(plane, PLANE)),
+        across=edge_sums(pattern, edge_stiffness(across, gradients, volumes), elements),
+        along_smoothing=edge_sums(pattern, smoothing(fibre, 1.0), elements),
+        across_smoothing=edge_sums(pattern, smoothing(plane, PLANE), elements),
     )

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ionic._base import AbstractIonicModel
-from cardiotwin.numerics.concrete import library
+from cardiotwin.numerics.concrete import library, of_jax
 from cardiotwin.numerics.fem import p1_geometry
 from cardiotwin.numerics.rows import (
     RowPattern,
@@ -103,21 +103,52 @@ class Monodomain(AbstractProblem):
         """
         mesh = self.mesh
         pattern = row_pattern(mesh.cells, len(mesh.points))
-        gradients, volumes = p1_geometry(mesh.points, mesh.cells)
         tensor = self.tissue.diffusion()
-        coupling = edge_stiffness(tensor, gradients, volumes)
-        correction = None
-        if corrected:
-            rate = self.cell.upstroke_rate
-            correction = assemble_correction(mesh, self.tissue, pattern, gradients, volumes, rate)
-        repeat = library(volumes).repeat
+        # memory for the matrices of all elements at once would be ten times that of the system
+        traced = of_jax(tensor) or of_jax(mesh.points)
+        blocks = [slice(None)] if traced else _blocks(len(mesh.cells))
+        matrices = [self._matrices(pattern, tensor, block, corrected) for block in blocks[:1]]
+        for block in blocks[1:]:
+            more = self._matrices(pattern, tensor, block, corrected)
+            matrices[0] = jax.tree.map(np.add, matrices[0], more)
+        mass, mass_edges, diffusion_edges, correction = matrices[0]
         return System(
             pattern=pattern,
             points=mesh.points[pattern.order],
-            mass=node_sums(pattern, mesh.cells, repeat(volumes[:, None] / 4.0, 4, axis=1)),
-            mass_edges=edge_sums(pattern, repeat(volumes[:, None] / 20.0, 6, axis=1)),
-            diffusion_edges=edge_sums(pattern, coupling),
+            mass=mass,
+            mass_edges=mass_edges,
+            diffusion_edges=diffusion_edges,
             cell=jax.tree.map(lambda p: p[pattern.order] if np.ndim(p) else p, self.cell),
             pulses=reorder(self.stimulus.pulses(mesh.points), pattern.order, float),
             correction=correction,
         )
+
+    def _matrices(self, pattern: RowPattern, tensor: Any, block: slice, corrected: bool):
+        """What the elements of a block add to mass, its edges, those of L, and the correction."""
+        cells = self.mesh.cells[block]
+        gradients, volumes = p1_geometry(self.mesh.points, cells)
+        repeat = library(volumes).repeat
+        correction = None
+        if corrected:
+            rate = self.cell.upstroke_rate
+            correction = assemble_correction(
+                self.mesh, self.tissue, pattern, gradients, volumes, rate, block
+            )
+        coupling = edge_stiffness(tensor[block], gradients, volumes)
+        return (
+            node_sums(pattern, cells, repeat(volumes[:, None] / 4.0, 4, axis=1)),
+            edge_sums(pattern, repeat(volumes[:, None] / 20.0, 6, axis=1), block),
+            edge_sums(pattern, coupling, block),
+            correction,
+        )
+
+
+# Elements whose matrices are worked out at a time, for what they need to stay in the cache; on
+# large meshes more, because every block adds to all edges.
+BLOCK = 50_000
+MOST_BLOCKS = 40
+
+
+def _blocks(elements: int) -> list[slice]:
+    size = max(BLOCK, -(-elements // MOST_BLOCKS))
+    return [slice(start, start + size) for start in range(0, elements, size)]

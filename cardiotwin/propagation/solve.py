@@ -24,6 +24,7 @@ from .devices import Layout, Spread, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
 from .scheme import AbstractScheme, Godunov, Prepared, State
+from .timing import Taken, time_of_parts
 
 # Relative distance from a whole number of steps that still counts as whole.
 WHOLE = 1e-6
@@ -101,6 +102,7 @@ def solve(
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_seconds: float = 60.0,
     throw: bool = True,
+    profile: bool = False,
     devices: int | Sequence[Any] | None = None,
     partition: Any = "bisection",
 ) -> Solution:
@@ -134,6 +136,8 @@ def solve(
         checkpoint_seconds: see `on_checkpoint`.
         throw: raise `NonFiniteError` when the voltage becomes NaN or infinite; otherwise the
             solution says so in `finite`.
+        profile: find out, after the run, what diffusion, observables and the ionic step took of
+            it; costs some seconds. One device only.
         devices: share the nodes out among so many devices, or among these; None uses one.
         partition: "bisection" or "metis", or the device of every node (0, 1, ...), [nodes].
 
@@ -179,8 +183,29 @@ def solve(
         plan = plan._replace(hops=None)
     run = _Run(scheme, system, loop, share(loop), plan, frames, dt, reverse)
     if on_frame is None:
-        return _whole(run, start, stats, throw)
-    return _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
+        solution = _whole(run, start, stats, throw)
+    else:
+        solution = _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
+    if profile and over is None and reverse is FORWARD:
+        stats |= _profile(run, fresh, stats)
+    return solution
+
+
+def _profile(run: "_Run", fresh: "_Start", stats: dict[str, Any]) -> dict[str, float]:
+    """What the parts of the loop took."""
+    loop, plan = run.loop, run.plan
+    windows = stats["windows"]
+    quiet = round(stats["quiet_share"] * windows)
+    taken = Taken(
+        short=(windows - quiet) * plan.steps,
+        quiet=quiet * (plan.steps // plan.stride),
+        stride=plan.stride,
+        busy=stats.get("busy_share"),
+    )
+    seconds = stats["loop_s"] - stats.get("callback_s", 0.0)
+    # of a fresh start: the buffers of the run are handed on from frame to frame
+    v, observed = fresh.carry.state.v, fresh.carry.observed
+    return time_of_parts(loop.prepared, loop.quiet, loop.observe, v, observed, taken, seconds)
 
 
 class _Run(NamedTuple):
@@ -499,6 +524,7 @@ def _stream(
     first = run.constant(start.step)
     advance = _advance_jit.lower(first, carry).compile()
     stats["compile_s"] = time.perf_counter() - began
+    stats |= _memory(advance)
     v, outputs, check = _look_jit(run.loop, carry, first.first)
     ahead = (v, outputs, check, start.step)
     began = saved = time.perf_counter()
@@ -543,12 +569,22 @@ def _stream(
     )
 
 
+def _memory(program: Any) -> dict[str, float]:
+    """Bytes a run holds on its device: what the loop reads and changes, and its scratch space."""
+    found = program.compiled.memory_analysis()
+    if found is None:  # a backend that does not say
+        return {}
+    held = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return {"device_memory_mib": (held + found.temp_size_in_bytes) / 2**20}
+
+
 def _count(run: _Run, frames: int, tally: dict[str, Any]) -> dict[str, Any]:
     """Time steps taken, and how much of the work was saved."""
     windows = frames * run.plan.windows
     quiet = int(tally["quiet"])
     counted = {
         "steps": (windows - quiet) * run.plan.steps + quiet * (run.plan.steps // run.plan.stride),
+        "windows": windows,
         "quiet_share": quiet / windows,
     }
     if run.plan.hops is not None:

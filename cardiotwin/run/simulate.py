@@ -214,6 +214,7 @@ def _solve(
             on_frame=recorder,
             on_checkpoint=on_checkpoint if seconds else None,
             checkpoint_seconds=seconds,
+            profile=True,
             devices=solver.devices,
             partition=solver.partition,
         )
