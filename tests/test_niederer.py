@@ -1,0 +1,64 @@
+"""The study of the N-version benchmark: its meshes, its sampling and its errors."""
+
+import json
+
+import numpy as np
+import pytest
+
+from benchmarks import niederer, slab
+
+
+def test_unstructured_slab_fills_the_box_and_prefers_no_direction():
+    mesh = niederer.make_mesh(0.5, "unstructured")
+    corners = mesh.points[mesh.cells]
+    sides = corners[:, 1:] - corners[:, :1]
+    volumes = np.linalg.det(sides) / 6.0
+    assert volumes.min() > 0
+    # slivers flat against a face are left out
+    np.testing.assert_allclose(volumes.sum(), np.prod(slab.SIZE), rtol=1e-3)
+    np.testing.assert_array_equal(mesh.points.min(axis=0), 0.0)
+    np.testing.assert_array_equal(mesh.points.max(axis=0), slab.SIZE)
+    assert np.array_equal(np.unique(mesh.cells), np.arange(len(mesh.points)))
+    edges = (corners[:, [0, 0, 0, 1, 1, 2]] - corners[:, [1, 2, 3, 2, 3, 3]]).reshape(-1, 3)
+    spread = edges.T @ edges / len(edges)
+    # Kuhn's tetrahedra have off-diagonal entries of half the diagonal
+    assert np.abs(spread - np.diag(np.diag(spread))).max() < 0.05 * spread.max()
+    assert np.ptp(np.diag(spread)) < 0.1 * spread.max()
+
+
+@pytest.mark.parametrize("pattern", niederer.PATTERNS)
+def test_samples_are_exact_for_linear_fields(pattern):
+    mesh = niederer.make_mesh(0.5, pattern)
+    values = mesh.points @ [1.0, 2.0, -3.0] + 4.0
+    line = np.linspace(0, 1, niederer.LINE) * (np.array(slab.SIZE) @ [1.0, 2.0, -3.0]) + 4.0
+    np.testing.assert_allclose(niederer.along_diagonal(mesh, values), line, atol=1e-9)
+    points = niederer.at_points(mesh, values)
+    assert points[0] == pytest.approx(4.0)
+    assert points[7] == pytest.approx(4.0 + 20.0 + 14.0 - 9.0)
+
+
+def test_errors_are_relative_and_infinite_where_no_wave_came():
+    reference = {p: 10.0 * (k + 1) for k, p in enumerate(slab.POINTS)}
+    found: dict[str, float | None] = dict(reference) | {"P2": 22.0, "P9": None, "P1": 50.0}
+    errors = niederer.errors(found, reference)
+    assert len(errors) == 8  # P1 lies in the stimulus
+    assert errors[0] == pytest.approx(0.1)
+    assert np.isinf(errors[-1])
+    assert not errors[1:-1].any()
+
+
+def test_converged_run_is_kept():
+    reference = json.loads(niederer.REFERENCE.read_text())
+    assert (reference["dx"], reference["dt"]) == (0.05, 0.005)
+    low, high = niederer.CONSENSUS
+    assert low - 0.5 < reference["points"]["P8"] < high + 0.5
+    assert len(reference["line"]) == niederer.LINE
+    assert reference["line"][-1] == pytest.approx(reference["points"]["P8"], abs=1e-3)
+    assert np.all(np.diff(reference["line"][10:]) > 0)
+
+
+def test_bad_arguments_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["niederer", "--dx", "0"])
+    with pytest.raises(SystemExit):
+        niederer.main()
+    assert "positive" in capsys.readouterr().err
