@@ -71,7 +71,7 @@ def run(p, t1=8.0, precision="float64", scheme=SCHEME, **options):
         scheme=scheme,
         observe={"activation": ActivationTime(-20.0), "v": Snapshots()},
         every=1.0,
-        initial=Checkpoint(0, (v, h, never, jnp.ones(NODES, bool))),
+        initial=Checkpoint(0, (v, h, never, jnp.ones(NODES, bool), jnp.asarray(True))),
         precision=precision,
         **options,
     )
