@@ -75,6 +75,8 @@ def main(words: list[str] | None = None) -> int:
 
 def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
     """Compile the loop of a case and describe it."""
+    from cardiotwin.numerics.target import written_for
+
     run = case.build(args)
     if args.devices > 1:
         run.how["devices"] = args.devices
@@ -82,12 +84,17 @@ def study(case: Case, args: argparse.Namespace) -> dict[str, Any]:
     constant, carry = arguments[:2]
     began = time.perf_counter()
     donate = (1,) if case.streams else ()
-    program = gpu_program.compile_ahead(function, arguments, devices=args.devices, donate=donate)
+    with written_for("gpu"):
+        program = gpu_program.compile_ahead(
+            function, arguments, devices=args.devices, donate=donate
+        )
     compile_s = time.perf_counter() - began
     step_report.check_count(program)
     peeled = int(constant.scheme.peels_last)
     plan = getattr(constant, "plan", constant)  # who divides a frame into windows keeps a plan
-    loops = step_report.step_loops(program, plan.steps - peeled, plan.steps // plan.stride - peeled)
+    # two steps a trip; an odd one comes after the loop
+    counts = (n - peeled - (n - peeled) % 2 for n in (plan.steps, plan.steps // plan.stride))
+    loops = step_report.step_loops(program, *counts)
     nodes = carry.state.v.shape[0]
     share = nodes / args.devices  # the program is that of one device
     steps = round(run.t1 / run.how["dt"])

@@ -3,7 +3,6 @@
 import math
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
@@ -14,6 +13,7 @@ from cardiotwin._types import type_array
 
 from .concrete import known
 from .rows import DifferenceOperator, RowPattern, difference_operator, row_sums
+from .target import in_memory, repeat
 
 # Ritz values lie inside the spectrum; this widens their interval so that it covers it.
 SPECTRUM_MARGIN = 0.05
@@ -61,11 +61,11 @@ class ChebyshevSolver(eqx.Module):
             correction = self.gain[k] * self.inverse_diagonal * (b - self.matrix(x))
             return x + self.decay[k] * (x - before) + correction, x
 
-        start = (self.first * self.inverse_diagonal * b, jnp.zeros_like(b))
+        start = (in_memory(self.first * self.inverse_diagonal * b), jnp.zeros_like(b))
         # no loop over nothing: its body would index empty arrays
         if self.iterations == 1:
             return start[0]
-        x, _ = jax.lax.fori_loop(0, self.decay.shape[0], iterate, start)
+        x, _ = repeat(self.decay.shape[0], iterate, start)
         return x
 
 

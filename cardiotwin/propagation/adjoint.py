@@ -16,6 +16,8 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from cardiotwin.numerics.target import on_gpu
+
 
 class Plan(NamedTuple):
     """How the loops of a run are cut into segments that are computed again.
@@ -58,9 +60,16 @@ class Plan(NamedTuple):
 
 
 def _loop(body: Callable, first: Any, trips: int, carry: Any, unroll: int) -> Any:
-    # no remainder is left over, which would be compiled once more
-    unroll = 1 if trips % unroll else unroll
-    return jax.lax.fori_loop(0, trips, lambda i, c: body(first + i, c), carry, unroll=unroll)
+    rest = trips % unroll
+    if rest and not on_gpu():
+        # no remainder is left over, which would be compiled once more; a GPU would copy the state
+        # in every trip of a loop by one, in a kernel an array
+        unroll, rest = 1, 0
+    whole = trips - rest
+    carry = jax.lax.fori_loop(0, whole, lambda i, c: body(first + i, c), carry, unroll=unroll)
+    for i in range(whole, trips):
+        carry = body(first + i, carry)
+    return carry
 
 
 FORWARD = Plan(0, 0)

@@ -25,7 +25,6 @@ from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -34,6 +33,7 @@ from cardiotwin.numerics.chebyshev import spectrum
 from cardiotwin.numerics.concrete import known
 from cardiotwin.numerics.rows import DifferenceOperator, RowPattern, difference_operator, row_sums
 from cardiotwin.numerics.subset import Subset
+from cardiotwin.numerics.target import repeat
 
 from .problem import System
 from .scheme import AbstractDiffusion, AbstractLocalStep, AbstractStep, ExplicitDiffusion
@@ -67,7 +67,7 @@ class CorrectedStep(AbstractStep):
             return v, self.flux(v)
 
         if self.substeps > 1:
-            v, flux = jax.lax.fori_loop(0, self.substeps - 1, substep, (v, flux))
+            v, flux = repeat(self.substeps - 1, substep, (v, flux))
         return self._advance(v, flux)
 
     def _advance(self, v, flux):

@@ -22,6 +22,7 @@ from cardiotwin.numerics.chebyshev import (
 from cardiotwin.numerics.concrete import known
 from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
 from cardiotwin.numerics.subset import Subset
+from cardiotwin.numerics.target import repeat
 from cardiotwin.tissue.stimulus import Pulses, total
 
 from .problem import AbstractProblem, System
@@ -223,7 +224,7 @@ class ExplicitStep(AbstractStep):
 
         if self.stages == 1:
             return v + self.inverse_mass * self.rate(v)
-        return jax.lax.fori_loop(0, self.stages, stage, (v, v))[0]
+        return repeat(self.stages, stage, (v, v))[0]
 
     def local(self, rows: Subset) -> "LocalExplicitStep":
         """This step for some rows."""

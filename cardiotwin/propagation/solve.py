@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from cardiotwin.numerics.rows import row_sums
 from cardiotwin.numerics.shared import Shared, share
+from cardiotwin.numerics.target import on_gpu
 from cardiotwin.numerics.together import all_of_batch
 from cardiotwin.tissue.stimulus import pulsing
 
@@ -414,7 +415,7 @@ def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, c
     # Two steps a trip: XLA then writes every other state in place of one no longer needed, and
     # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step). But where the step
     # gathers a flux, that has to lie in memory before (5 against 20 ms).
-    unroll = 2 if state.flux is None else 1
+    unroll = 2 if state.flux is None or on_gpu() else 1
     state, carries = constant.reverse.steps(
         lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=unroll
     )
