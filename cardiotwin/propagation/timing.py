@@ -72,7 +72,7 @@ def time_of_parts(
     shrink = min(1.0, loop_s / max(diffusion + observing, 1e-12))
     diffusion, observing = shrink * diffusion, shrink * observing
     return {
-        "ionic_s": loop_s - diffusion - observing,
+        "ionic_s": max(0.0, loop_s - diffusion - observing),  # rounding may leave less than none
         "diffusion_s": diffusion,
         "observables_s": observing,
     }
