@@ -73,21 +73,27 @@ def _products(a: Array, x: Array, *columns: Array) -> Slices:
     return tuple(out)
 
 
-def gather(x: Shaped[Array, "*batch nodes"], places: Int[Array, "*shape"]) -> Array:
-    """x[..., places], every place known to be one of the nodes: [*batch, *shape].
+def gather(x: Shaped[Array, "*shape"], places: Int[Array, "*places"], *, axis: int = -1) -> Array:
+    """x[..., places, ...], every place known to be one of those along the axis.
 
     As unsigned numbers, which need no test for counting from the end: on a CPU a multiplication
     takes 0.6 of the time that it takes with NumPy's indexing.
+
+    Args:
+        x: what is read, with the nodes (or rows) along `axis`.
+        places: numbers along that axis; their shape replaces it.
+        axis: the last, where values of several vectors lie apart, or 0, where they lie together.
     """
-    last = x.ndim - 1
+    axis %= x.ndim
+    behind = range(axis + places.ndim, x.ndim - 1 + places.ndim)
     numbers = jax.lax.GatherDimensionNumbers(
-        offset_dims=tuple(range(last)), collapsed_slice_dims=(last,), start_index_map=(last,)
+        offset_dims=(*range(axis), *behind), collapsed_slice_dims=(axis,), start_index_map=(axis,)
     )
     return jax.lax.gather(
         x,
         places.astype(jnp.uint32)[..., None],
         numbers,
-        (*x.shape[:-1], 1),
+        (*x.shape[:axis], 1, *x.shape[axis + 1 :]),
         mode=jax.lax.GatherScatterMode.PROMISE_IN_BOUNDS,
     )
 

@@ -24,6 +24,7 @@ from cardiotwin._types import type_array
 from .chebyshev import DiagonalPlusDifference, sparse_matrix
 from .concrete import known
 from .conjugate import conjugate_gradients, dot
+from .differences import gather
 from .elliptic import check_nodes, check_parts
 from .multigrid import Multigrid, multigrid, on_device
 from .rows import DifferenceOperator, RowPattern, row_sums
@@ -347,7 +348,7 @@ def _multiply(matrix: DiagonalPlusDifference, x: Array) -> Array:
     start, parts = 0, []
     for column, weight in zip(matrix.off.columns, matrix.off.weights, strict=True):
         home = jax.lax.slice_in_dim(x, start, start + column.shape[1])
-        rise = x.at[column].get(mode="promise_in_bounds") - home[None]
+        rise = gather(x, column, axis=0) - home[None]
         parts.append((weight[..., None] * rise).sum(axis=0))
         start += column.shape[1]
     off = parts[0] if len(parts) == 1 else jnp.concatenate(parts)

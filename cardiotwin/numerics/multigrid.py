@@ -19,6 +19,7 @@ import scipy.sparse as sp
 from jaxtyping import Array, Bool, Float, Int
 
 from .chebyshev import sparse_matrix
+from .differences import gather
 from .rows import RowPattern, slice_widths
 
 # The coarsest level is solved by a dense inverse of this size at most.
@@ -44,11 +45,11 @@ class SlicedRows(eqx.Module):
     def __call__(self, x: Float[Array, "columns problems"]) -> Float[Array, "rows problems"]:
         """Apply the matrix to every column of x."""
         parts = [
-            (value[..., None] * x.at[column].get(mode="promise_in_bounds")).sum(axis=0)
+            (value[..., None] * gather(x, column, axis=0)).sum(axis=0)
             for column, value in zip(self.columns, self.values, strict=True)
         ]
         out = parts[0] if len(parts) == 1 else jnp.concatenate(parts)
-        return out if self.place is None else out.at[self.place].get(mode="promise_in_bounds")
+        return out if self.place is None else gather(out, self.place, axis=0)
 
 
 def sliced_rows(matrix: sp.csr_matrix, dtype: Any) -> SlicedRows:
