@@ -68,6 +68,20 @@ class ChebyshevSolver(eqx.Module):
         x, _ = repeat(self.decay.shape[0], iterate, start)
         return x
 
+    def check(self, b: Float[Array, " nodes"]) -> dict[str, Array]:
+        """Relative residual of the solve with a right side, and its iterations."""
+        r = b - self.matrix(self(b))
+        scale = jnp.sqrt(jnp.sum(b * b))
+        residual = jnp.sqrt(jnp.sum(r * r)) / jnp.maximum(scale, jnp.finfo(b.dtype).tiny)
+        return {"residual": residual, "iterations": jnp.asarray(self.iterations, jnp.int32)}
+
+    def stats(self) -> dict[str, float]:
+        """What is fixed before the run."""
+        return {
+            "chebyshev_iterations": self.iterations,
+            "chebyshev_contraction": self.contraction,
+        }
+
 
 def chebyshev_solver(
     pattern: RowPattern,
@@ -100,7 +114,7 @@ def chebyshev_solver(
         )
     diagonal = mass - row_sums(pattern, off_diagonal)
     low, high = bounds or jacobi_bounds(pattern, mass, off_diagonal)
-    iterations, contraction = _iterations(low, high, tolerance)
+    iterations, contraction = fewest_iterations(low, high, tolerance)
     centre, half = (high + low) / 2, (high - low) / 2
     rho, decay, gain = half / centre, [], []
     for _ in range(iterations - 1):
@@ -192,8 +206,12 @@ def jacobi_bounds(
     return low, high
 
 
-def _iterations(low, high, tolerance):
-    """Smallest number of iterations whose Chebyshev polynomial is below the tolerance."""
+def fewest_iterations(low: float, high: float, tolerance: float) -> tuple[int, float]:
+    """Smallest number of iterations whose Chebyshev polynomial is below the tolerance, and that.
+
+    Raises:
+        ValueError: it would be more than 1000.
+    """
     root = math.sqrt(high / low)
     rate = (root - 1) / (root + 1)
     for count in range(1, 1001):

@@ -13,6 +13,9 @@ PASSES = 2
 # Numbers that are summed in a row where there is no wider type to sum in.
 BLOCK = 64
 
+# Residuals below this many units of rounding mean nothing.
+LEAST_TOLERANCE = 20.0
+
 Columns = Float[Array, "nodes problems"]
 Apply = Callable[[Columns], Columns]
 
@@ -45,11 +48,12 @@ class _State(NamedTuple):
 
 def conjugate_gradients(
     apply: Apply,
-    precondition: Apply,
+    precondition: Apply | None,
     b: Columns,
     *,
     tolerance: Float[Array, ""],
     max_iterations: Int[Array, ""],
+    restarts: bool = True,
 ) -> Iterated:
     """Solve A x = b for every column. Source: Saad, Iterative Methods, 2nd ed., algorithm 9.1.
 
@@ -58,10 +62,12 @@ def conjugate_gradients(
 
     Args:
         apply: x -> A x, A symmetric positive definite, or semi-definite with b in its range.
-        precondition: r -> M r, M symmetric positive definite.
+        precondition: r -> M r, M symmetric positive definite; None for M = 1.
         b: right sides.
         tolerance: largest residual relative to b.
         max_iterations: of each column.
+        restarts: whether to go on in float64 where the true residual is not yet small enough; at
+            least one more product, and three times as many as iterations are few.
     """
     # Departures from the reference: (1) right sides are scaled to norm 1, so that nothing under- or
     # overflows in a preconditioner of lower precision; (2) A p is carried and A z computed, so that
@@ -72,8 +78,8 @@ def conjugate_gradients(
     b = b / scale
 
     def step(s: _State) -> _State:
-        z = precondition(s.r)
-        rz = dot(s.r, z)
+        z = s.r if precondition is None else precondition(s.r)
+        rz = s.size**2 if precondition is None else dot(s.r, z)
         beta = jnp.where(s.rz > 0, rz / jnp.where(s.rz > 0, s.rz, 1.0), 0.0).astype(b.dtype)
         p, q = z + beta * s.p, apply(z) + beta * s.q
         curvature = dot(p, q)
@@ -99,7 +105,7 @@ def conjugate_gradients(
         return iterate(first._replace(going=first.going & (k < PASSES)))
 
     end = start(jnp.zeros_like(b), b, jnp.zeros((1, b.shape[1]), jnp.int32))
-    precise = b.dtype == jnp.float64
+    precise = restarts and b.dtype == jnp.float64
     end = jax.lax.fori_loop(0, PASSES + 1, restart, end) if precise else iterate(end)
     return Iterated(end.x * scale, end.iterations[0], end.size[0].astype(b.dtype))
 

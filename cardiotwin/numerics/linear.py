@@ -23,14 +23,11 @@ from cardiotwin._types import type_array
 
 from .chebyshev import DiagonalPlusDifference, sparse_matrix
 from .concrete import known
-from .conjugate import conjugate_gradients, dot
+from .conjugate import LEAST_TOLERANCE, conjugate_gradients, dot
 from .differences import gather
 from .elliptic import check_nodes, check_parts
 from .multigrid import Multigrid, multigrid, on_device
 from .rows import DifferenceOperator, RowPattern, row_sums
-
-# Residuals below this many units of rounding mean nothing.
-LEAST_TOLERANCE = 20.0
 
 
 class EllipticSolution(NamedTuple):

@@ -436,7 +436,7 @@ def _look(loop: _Loop, carry: _Carry, step: Array):
     outputs = {name: value for name, value in outputs.items() if value is not None}
     # only looked at: the root in it has no derivative at rest
     diffuse, resting = jax.lax.stop_gradient((loop.prepared.diffuse, state.v))
-    check = {"finite": jnp.isfinite(state.v).all(), "residual": diffuse.residual(resting)}
+    check = {"finite": jnp.isfinite(state.v).all(), **diffuse.check(resting)}
     return v, outputs, check
 
 
@@ -494,6 +494,7 @@ def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solu
         jax.block_until_ready(carry)
         stats["loop_s"] = time.perf_counter() - began
         stats["residual"] = float(jnp.nanmax(checks["residual"]))
+        stats["iterations"] = int(checks["iterations"].max())
         stats |= _count(run, run.frames, jax.tree.map(np.sum, {k: checks[k] for k in TALLIED}))
         finite = bool(finite)
         if throw and not finite:
@@ -529,7 +530,7 @@ def _stream(
     v, outputs, check = _look_jit(run.loop, carry, first.first)
     ahead = (v, outputs, check, start.step)
     began = saved = time.perf_counter()
-    waited, residual, finite, frames, tallies = 0.0, 0.0, True, 0, []
+    waited, residual, iterations, finite, frames, tallies = 0.0, 0.0, 0, True, 0, []
     for index in range(run.frames + 1):
         v, outputs, check, step = ahead
         due = index and time.perf_counter() - saved > checkpoint_seconds
@@ -549,6 +550,7 @@ def _stream(
                 raise NonFiniteError(_where(run, v, step - run.steps))
             break
         residual = max(residual, float(check["residual"]))
+        iterations = max(iterations, int(check["iterations"]))
         tick = time.perf_counter()
         enough = on_frame(Frame(step * run.dt, step, v, outputs))
         waited += time.perf_counter() - tick
@@ -558,7 +560,7 @@ def _stream(
     reached = ahead[-1]
     stats["loop_s"] = time.perf_counter() - began
     stats["callback_s"] = waited
-    stats["residual"] = residual
+    stats["residual"], stats["iterations"] = residual, iterations
     stats |= _count(run, frames, jax.tree.map(lambda *x: sum(np.asarray(y) for y in x), *tallies))
     return Solution(
         ts=jnp.arange(start.step, reached + 1, run.steps) * run.dt,
@@ -785,10 +787,7 @@ def _stats(system: System, prepared: Prepared) -> dict[str, Any]:
         "device": str(jax.devices()[0].device_kind),
         "precision": str(prepared.dt.dtype),
     }
-    solver = getattr(prepared.diffuse, "solver", None)
-    if solver is not None:
-        stats["chebyshev_iterations"] = solver.iterations
-        stats["chebyshev_contraction"] = solver.contraction
+    stats |= prepared.diffuse.stats()
     stages = getattr(prepared.diffuse, "stages", None)
     if stages is not None:
         stats["explicit_stages"] = stages
