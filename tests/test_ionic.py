@@ -23,7 +23,6 @@ from cardiotwin.ionic import (
     action_potential_duration,
     blend,
     pace,
-    phi1,
     rush_larsen,
     single_cell,
 )
@@ -287,22 +286,6 @@ def test_ten_tusscher_conserves_charge():
 
 
 # --- the step ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 3e-7), (jnp.float64, 4e-15)])
-def test_phi1_value_and_derivative(dtype, tolerance):
-    z = np.concatenate([[0.0], *(s * np.geomspace(1e-12, 30.0, 400) for s in (-1, 1))])
-    z = np.append(z, [-0.5, 0.5, np.nextafter(0.5, 1), -300.0]).astype(dtype)
-    wide = z.astype(np.longdouble)
-    near = np.abs(wide) < 1
-    safe, small = np.where(wide == 0, 1, wide), np.where(near, wide, 0)
-    value = np.where(wide == 0, 1, np.expm1(safe) / safe)
-    series = sum(k * small ** (k - 1) / math.factorial(k + 1) for k in range(1, 25))
-    slope = np.where(near, series, ((safe - 1) * np.exp(safe) + 1) / safe**2)
-    np.testing.assert_allclose(phi1(z), value, rtol=tolerance)
-    derivative = jax.jit(jax.vmap(jax.grad(phi1)))(z)
-    assert derivative.dtype == dtype
-    np.testing.assert_allclose(derivative, slope, rtol=20 * tolerance)
 
 
 @each_class

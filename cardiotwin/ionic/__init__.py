@@ -9,7 +9,6 @@ from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer as MitchellSch
 from cardiotwin.ionic.pacing import action_potential_duration as action_potential_duration
 from cardiotwin.ionic.pacing import pace as pace
 from cardiotwin.ionic.pacing import single_cell as single_cell
-from cardiotwin.ionic.stepping import phi1 as phi1
 from cardiotwin.ionic.stepping import rush_larsen as rush_larsen
 from cardiotwin.ionic.ten_tusscher_2006 import NIEDERER_STATE as NIEDERER_STATE
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006 as TenTusscherPanfilov2006

@@ -15,7 +15,6 @@ conduction velocity falls (by 5 % at 0.05 ms); with the mean it stays within 1 %
 evaluates the currents a second time, about a tenth of an ionic step (docs/decisions/0008).
 """
 
-import math
 from typing import Any
 
 import jax
@@ -23,30 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel, default_float
-
-
-def phi1(z: Float[ArrayLike, "*nodes"]) -> Float[Array, "*nodes"]:
-    """(exp(z) - 1) / z, with its limit 1 at z = 0; value and derivative to rounding error.
-
-    Near zero the Taylor series stands in, with as many terms as the float type resolves. That is
-    two to three times faster than `expm1`, which XLA evaluates through further transcendentals.
-    """
-    z = jnp.asarray(z)
-    small = jnp.abs(z) < _SERIES_BELOW
-    away = jnp.where(small, 1.0, z)  # the branch not taken must stay finite, also in derivatives
-    near = jnp.where(small, z, 0.0)
-    return jnp.where(small, _series(near), (jnp.exp(away) - 1.0) / away)
-
-
-_SERIES_BELOW = 0.5
-
-
-def _series(z: Array) -> Array:
-    terms = 8 if z.dtype.itemsize <= 4 else 15
-    total = jnp.full_like(z, 1.0 / math.factorial(terms))
-    for k in range(terms - 1, 0, -1):
-        total = total * z + 1.0 / math.factorial(k)
-    return total
+from cardiotwin.numerics.elementary import phi1
 
 
 def rush_larsen(

@@ -18,12 +18,11 @@ import math
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
-from jax.numpy import exp, log
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
 from cardiotwin.ionic._base import AbstractIonicModel
-from cardiotwin.ionic.stepping import phi1
+from cardiotwin.numerics.elementary import exp, log, phi1
 
 
 class TenTusscherState(NamedTuple):
