@@ -9,8 +9,7 @@ from cardiotwin.anatomy.idealised import slab
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
 from cardiotwin.numerics import subset as subset_module
 from cardiotwin.numerics.differences import gather
-from cardiotwin.propagation import multirate
-from cardiotwin.propagation import solve as solve_module
+from cardiotwin.propagation import multirate, windows
 from cardiotwin.propagation.corrected import CorrectedDiffusion
 from cardiotwin.propagation.observe import ActivationTime, RepolarisationTime
 from cardiotwin.propagation.problem import Monodomain
@@ -24,7 +23,7 @@ RNG = np.random.default_rng(3)
 
 @pytest.fixture(autouse=True)
 def small_tissue_counts(monkeypatch):
-    monkeypatch.setattr(solve_module, "FEWEST_NODES", 100)
+    monkeypatch.setattr(windows, "FEWEST_NODES", 100)
 
 
 def run(t1=30.0, *, mesh=MESH, stimulus=None, cell=None, diffusion=None, **options):
@@ -148,7 +147,7 @@ def test_wave_arrives_at_the_same_times(diffusion):
 def test_wave_that_was_not_expected_costs_time_and_nothing_else(monkeypatch):
     _, expected = run()
     # a number of its own, or the program compiled before would serve
-    monkeypatch.setattr(solve_module, "_hops", lambda system, time: 15)
+    monkeypatch.setattr(windows, "_hops", lambda system, time: 15)
     nobody = jnp.zeros(len(MESH.points), bool)
     monkeypatch.setattr(multirate, "divide", lambda *_, hops: multirate.Division(nobody, nobody))
     hasty, found = run(multirate=True)

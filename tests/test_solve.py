@@ -27,7 +27,8 @@ from cardiotwin.propagation.scheme import (
     Strang,
     largest_explicit_step,
 )
-from cardiotwin.propagation.solve import Checkpoint, NonFiniteError, _grid, _stride, solve
+from cardiotwin.propagation.solve import Checkpoint, NonFiniteError, solve
+from cardiotwin.propagation.times import grid, stride_of
 from cardiotwin.tissue.stimulus import NodalStimulus, pulsing
 
 SLAB = slab((3.0, 0.5, 0.5), 0.5)  # compilation takes the time: few nodes, short rows
@@ -320,7 +321,7 @@ def test_quiet_frames_resume_bit_for_bit(steady_and_quiet):
 
 
 def test_quiet_step_divides_the_frame():
-    assert [_stride(q, 0.05, 20) for q in (0.05, 0.09, 0.1, 0.2, 0.3, 1.0, 5.0)] == [
+    assert [stride_of(q, 0.05, 20) for q in (0.05, 0.09, 0.1, 0.2, 0.3, 1.0, 5.0)] == [
         *(1, 1, 2, 4, 5, 20, 20)
     ]
     with pytest.raises(ValueError, match=r"quiet_dt is 0.01 ms; it cannot be shorter than dt"):
@@ -360,8 +361,8 @@ def test_times_that_do_not_fit(times, message):
 
 def test_times_that_only_look_as_if_they_did_not_fit():
     # 0.1 and 0.3 have no exact binary value
-    assert _grid(0.9, 0.1, 0.3, None) == (3, 3)
-    assert _grid(1000.0, 0.02, 0.1, None) == (5, 10_000)
+    assert grid(0.9, 0.1, 0.3) == (3, 3)
+    assert grid(1000.0, 0.02, 0.1) == (5, 10_000)
 
 
 def test_precision():

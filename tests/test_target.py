@@ -7,7 +7,7 @@ import pytest
 
 import cardiotwin as ct
 from cardiotwin.numerics import target
-from cardiotwin.propagation import solve as loop
+from cardiotwin.propagation.adjoint import FORWARD
 
 DIFFUSIONS = {
     "implicit": ct.ImplicitDiffusion(),
@@ -97,7 +97,7 @@ def test_the_platform_is_that_of_jax_unless_named():
 @pytest.mark.parametrize("trips", [1, 2, 5, 8])
 def test_the_time_loop_takes_every_step_once(trips):
     def steps(x):
-        return loop.FORWARD.steps(lambda i, c: 2.0 * c + i, x, trips, unroll=2)
+        return FORWARD.steps(lambda i, c: 2.0 * c + i, x, trips, unroll=2)
 
     cpu, gpu = forms(steps, jnp.asarray(1.0))
     expected = 1.0

@@ -7,7 +7,7 @@ from tissues import SmoothStimulus, uniform_tissue
 from cardiotwin.anatomy.idealised import slab
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
 from cardiotwin.propagation import solve as solve_module
-from cardiotwin.propagation import timing
+from cardiotwin.propagation import timing, windows
 from cardiotwin.propagation.corrected import CorrectedDiffusion
 from cardiotwin.propagation.observe import ActivationTime
 from cardiotwin.propagation.problem import Monodomain
@@ -56,7 +56,7 @@ def test_parts_make_up_the_loop(streams):
 )
 def test_divided_nodes_count_by_their_share(monkeypatch, diffusion, expected):
     monkeypatch.setattr(timing, "_time", lambda *_: 1e-3)
-    monkeypatch.setattr(solve_module, "FEWEST_NODES", 100)
+    monkeypatch.setattr(windows, "FEWEST_NODES", 100)
     seen = {}
     real = timing.time_of_parts
 

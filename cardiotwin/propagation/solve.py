@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -13,30 +12,27 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
-from cardiotwin.numerics.rows import row_sums
 from cardiotwin.numerics.shared import Shared, share
-from cardiotwin.numerics.target import on_gpu
 from cardiotwin.numerics.together import all_of_batch
-from cardiotwin.tissue.stimulus import pulsing
 
-from . import multirate as divided_steps
 from .adjoint import FORWARD, AbstractAdjoint, Checkpointed, Plan
 from .devices import Layout, Spread, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
 from .scheme import AbstractScheme, Godunov, Prepared, State
+from .times import check_multirate, grid
 from .timing import Taken, time_of_parts
-
-# Relative distance from a whole number of steps that still counts as whole.
-WHOLE = 1e-6
-# Longest window over which it is decided who takes longer steps.
-WINDOW = 1.5  # ms
-# What is counted over the windows (`_tally`).
-TALLIED = ("quiet", "busy", "repeated")
-# On fewer nodes than these dividing them saves nothing.
-FEWEST_NODES = 4000
-# A wave that is thought to run further than this many edges in a window is not divided off.
-MOST_HOPS = 16
+from .windows import (
+    TALLIED,
+    Carry,
+    Loop,
+    Span,
+    Windows,
+    advance_frame,
+    look_at,
+    no_tally,
+    windows_of,
+)
 
 
 class NonFiniteError(RuntimeError):
@@ -148,7 +144,7 @@ def solve(
         NonFiniteError: see `throw`.
     """
     dtype = _dtype(precision)
-    steps, frames = _grid(t1, dt, every, initial)
+    steps, frames = grid(t1, dt, every, 0 if initial is None else initial.step)
     scheme = Godunov() if scheme is None else scheme
     found = None if devices is None else find_devices(devices)
     _check_observables(observe)
@@ -158,12 +154,12 @@ def solve(
     system = problem.discretise(corrected=scheme.diffusion.corrects)
     over = None if found is None else spread(system, found, partition)
     prepared = scheme.setup(system, dt, dtype)
-    plan = _plan(system, steps, dt, quiet_dt, multirate)
+    plan = windows_of(system, steps, dt, quiet_dt, multirate)
     quiet = None
     if plan.stride > 1:
         calm = scheme if plan.hops is None else scheme.calm()
         quiet = calm.setup(system, plan.stride * dt, dtype)
-    loop = _Loop(prepared, quiet, dict(observe or {}), Layout(jnp.asarray(system.pattern.rank)))
+    loop = Loop(prepared, quiet, dict(observe or {}), Layout(jnp.asarray(system.pattern.rank)))
     start = fresh = _start(system, loop.observe, dtype)
     if initial is not None:
         start = _restore(initial, fresh)
@@ -214,9 +210,9 @@ class _Run(NamedTuple):
 
     scheme: AbstractScheme
     system: System
-    loop: "_Loop"
+    loop: "Loop"
     shared: Shared  # the loop as a compiled program takes it
-    plan: "_Plan"
+    plan: "Windows"
     frames: int
     dt: float
     reverse: Plan  # what reverse mode keeps
@@ -226,266 +222,57 @@ class _Run(NamedTuple):
         """Time steps of a frame."""
         return self.plan.steps * self.plan.windows
 
-    def constant(self, step: Any) -> "_Constant":
+    def span(self, step: Any) -> "Span":
         """What the compiled loop needs to go on from a step."""
-        return _Constant(self.scheme, self.plan, self.reverse, self.shared, jnp.asarray(step))
+        return Span(self.scheme, self.plan, self.reverse, self.shared, jnp.asarray(step))
 
 
-class _Loop(NamedTuple):
-    """What the compiled loop reads and does not change."""
-
-    prepared: Prepared
-    quiet: Prepared | None  # for the longer steps of quiet windows
-    observe: dict[str, AbstractObservable]
-    layout: Layout
-
-
-class _Plan(NamedTuple):
-    """How a frame is divided: all of it fixed before the loop is compiled."""
-
-    steps: int  # time steps of a window
-    windows: int  # of a frame
-    stride: int  # time steps in one step of a quiet window
-    hops: int | None  # how far a wave comes in a window, if only part of the nodes goes on in short
-
-
-class _Constant(NamedTuple):
-    """A frame to advance by, from step number `first`."""
-
-    scheme: AbstractScheme
-    plan: _Plan
-    reverse: Plan
-    loop: Any  # a `_Loop`; shared where it enters a compiled program
-    first: Array
-
-    def unpacked(self) -> "_Constant":
-        """With the loop itself."""
-        return self._replace(loop=self.loop.unpack())
-
-
-class _Carry(NamedTuple):
-    """What changes from frame to frame."""
-
-    state: State
-    observed: dict[str, Any]
-    rising: Array  # which nodes a wave was reaching in the last window
-    wave: Array  # whether there was one
-
-
-def _advance(constant: _Constant, carry: _Carry):
-    """Advance by one frame, window by window."""
-    plan, loop, first = constant.plan, constant.loop, constant.first
-
-    def window(i, so_far):
-        carry, tally = so_far
-        carry, more = _window(constant._replace(first=first + i * plan.steps), carry)
-        return carry, jax.tree.map(jnp.add, tally, more)
-
-    tally = _tally(carry.state.v)
-    if plan.windows == 1:
-        carry, tally = window(0, (carry, tally))
-    else:
-        carry, tally = jax.lax.fori_loop(0, plan.windows, window, (carry, tally))
-    v, outputs, check = _look(loop, carry, first + plan.windows * plan.steps)
-    return carry, v, outputs, {**check, **tally}
-
-
-def _tally(v: Array) -> dict[str, Array]:
-    """What is counted over the windows of a frame: nothing yet."""
-    return {
-        "quiet": jnp.zeros((), jnp.int32),  # windows in longer steps
-        "busy": jnp.zeros((), v.dtype),  # share of the nodes in short steps, summed
-        "repeated": jnp.zeros((), jnp.int32),  # windows that had to be repeated
-    }
-
-
-def _window(constant: _Constant, carry: _Carry):
-    """Advance by one window: in longer steps where nothing depolarises, by dt where a wave is."""
-    plan, loop, first = constant.plan, constant.loop, constant.first
-    dt = loop.prepared.dt
-    before = carry.state.v
-    one = jnp.ones((), before.dtype)
-    longer = loop.quiet
-
-    def short(state, observed):
-        return _frame(constant, loop.prepared, 1, state, observed)
-
-    if longer is None:
-        state, observed = short(carry.state, carry.observed)
-        tally = {"quiet": jnp.int32(0), "busy": one, "repeated": jnp.int32(0)}
-    else:
-        begin, end = (k.astype(dt.dtype) * dt for k in (first, first + plan.steps))
-        quiet = ~carry.wave & ~pulsing(loop.prepared.pulses, begin, end)
-        quiet = all_of_batch(quiet)
-        state, observed = jax.lax.cond(
-            quiet,
-            lambda s, o: _frame(constant, longer, plan.stride, s, o),
-            short if plan.hops is None else lambda s, o: (s, o),
-            carry.state,
-            carry.observed,
-        )
-        busy, repeated = jnp.where(quiet, 0 * one, one), jnp.asarray(False)
-        if plan.hops is not None:
-            state, observed, busy, repeated = _divided(
-                constant, ~quiet, begin, end, carry, (state, observed), short
-            )
-        tally = {
-            "quiet": quiet.astype(jnp.int32),
-            "busy": busy,
-            "repeated": repeated.astype(jnp.int32),
-        }
-    threshold = loop.prepared.cell.activation_threshold
-    found = divided_steps.rising(state.v, before, plan.steps * dt, threshold)
-    return loop.layout.pin(_Carry(state, observed, *found)), tally
-
-
-def _divided(constant: _Constant, wanted, begin, end, carry: _Carry, skipped, short):
-    """Advance a window with the nodes divided, if that pays; otherwise with all in short steps.
-
-    Each way is compiled once: first the divided one, then, if it was not taken or left a rising
-    node out, the whole one.
-    """
-    plan, loop, first = constant.plan, constant.loop, constant.first
-    prepared, longer, dt = loop.prepared, loop.quiet, loop.prepared.dt
-    assert plan.hops is not None
-    assert longer is not None
-    edges = prepared.diffuse.rate
-    division = jax.lax.cond(
-        wanted,
-        partial(divided_steps.divide, edges, prepared, hops=plan.hops),
-        lambda rising, *_: divided_steps.Division(*[jnp.zeros_like(rising)] * 2),
-        carry.rising,
-        begin,
-        end,
-    )
-    share = jnp.mean(division.busy, dtype=dt.dtype)
-    pays = wanted & divided_steps.pays(edges, division)
-
-    def fold(observed, v_old, v_new, i):
-        t = (first + i).astype(dt.dtype) * dt
-        return {
-            name: loop.observe[name].update(value, v_old, v_new, t, dt)
-            for name, value in observed.items()
-        }
-
-    def divided(state, observed):
-        return divided_steps.mixed_steps(
-            divided_steps.subset_of(edges, division),
-            prepared,
-            longer,
-            state,
-            lambda i: (first + i).astype(dt.dtype) * dt,
-            (fold, observed),
-            plan.stride,
-            plan.steps,
-        )
-
-    start = (carry.state, carry.observed)
-    state, observed = jax.lax.cond(pays, divided, lambda *_: skipped, *start)
-    resting = carry.state.v < prepared.cell.activation_threshold
-    left_out = ~(state.v - carry.state.v <= divided_steps.QUIET_RISE * plan.steps * dt)
-    missed = jnp.any(~division.busy & resting & left_out)
-    repeated = pays & missed
-    state, observed = jax.lax.cond(
-        wanted & (~pays | missed), short, lambda *_: (state, observed), *start
-    )
-    whole = jnp.where(pays & ~missed, share, 1.0 + repeated * share)
-    return state, observed, jnp.where(wanted, whole, 0.0), repeated
-
-
-def _frame(constant: _Constant, prepared: Prepared, stride: int, state: State, carries):
-    """Take the time steps of a window, each `stride` of the shortest."""
-    scheme, first = constant.scheme, constant.first
-    steps = constant.plan.steps // stride
-    dt = prepared.dt
-
-    def fold(advance, i, state, carries):
-        t = (first + i * stride).astype(dt.dtype) * constant.loop.prepared.dt
-        with jax.named_scope("step"):
-            new = advance(prepared, state, t)
-        with jax.named_scope("observe"):
-            carries = {
-                name: constant.loop.observe[name].update(carry, state.voltage, new.voltage, t, dt)
-                for name, carry in carries.items()
-            }
-        return new, carries
-
-    state = scheme.start(prepared, state, first.astype(dt.dtype) * constant.loop.prepared.dt)
-    trips = steps - scheme.peels_last
-    # Two steps a trip: XLA then writes every other state in place of one no longer needed, and
-    # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step). But where the step
-    # gathers a flux, that has to lie in memory before (5 against 20 ms).
-    unroll = 2 if state.flux is None or on_gpu() else 1
-    state, carries = constant.reverse.steps(
-        lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=unroll
-    )
-    if scheme.peels_last:
-        state, carries = fold(scheme.finish, steps - 1, state, carries)
-    return state._replace(flux=None), carries
-
-
-def _look(loop: _Loop, carry: _Carry, step: Array):
-    """The frame of a state: voltage in the order of the mesh, outputs, and checks."""
-    state = carry.state
-    v = loop.layout.to_mesh(state.v)
-    t = step.astype(v.dtype) * loop.prepared.dt
-    outputs = {
-        name: loop.observe[name].frame(value, v, t)
-        for name, value in loop.layout.to_rows(carry.observed).items()
-    }
-    outputs = {name: value for name, value in outputs.items() if value is not None}
-    # only looked at: the root in it has no derivative at rest
-    diffuse, resting = jax.lax.stop_gradient((loop.prepared.diffuse, state.v))
-    check = {"finite": jnp.isfinite(state.v).all(), **diffuse.check(resting)}
-    return v, outputs, check
-
-
-def _advance_shared(constant: _Constant, carry: _Carry):
-    return _advance(constant.unpacked(), carry)
+def _advance_shared(span: Span, carry: Carry):
+    return advance_frame(span.unpacked(), carry)
 
 
 _advance_jit = eqx.filter_jit(_advance_shared, donate="all-except-first")
-_look_jit = eqx.filter_jit(_look)
+_look_jit = eqx.filter_jit(look_at)
 
 
 @eqx.filter_jit
-def _scan(constant: _Constant, carry: _Carry, frames: int):
+def _scan(span: Span, carry: Carry, frames: int):
     """All frames in one program; frames after a non-finite one are not computed."""
-    constant = constant.unpacked()
-    loop = constant.loop
+    span = span.unpacked()
+    loop = span.loop
 
     def one(carry, index):
         carry, alive = carry
-        steps = constant.plan.steps * constant.plan.windows
-        here = constant._replace(first=constant.first + index * steps)
+        steps = span.plan.steps * span.plan.windows
+        here = span._replace(first=span.first + index * steps)
 
         def advance(carry):
-            carry, _, outputs, check = _advance(here, carry)
+            carry, _, outputs, check = advance_frame(here, carry)
             return carry, outputs, check
 
         def hold(carry):
-            _, outputs, check = _look(loop, carry, here.first)
-            return carry, outputs, {**check, **_tally(carry.state.v)}
+            _, outputs, check = look_at(loop, carry, here.first)
+            return carry, outputs, {**check, **no_tally(carry.state.v)}
 
         on = ~all_of_batch(~alive) & (index < frames)
         carry, outputs, check = jax.lax.cond(on, advance, hold, carry)
         return (carry, alive & check["finite"]), (outputs, check)
 
-    _, opening, _ = _look(loop, carry, constant.first)
+    _, opening, _ = look_at(loop, carry, span.first)
     alive = jnp.asarray(True)
-    (carry, _), (outputs, checks) = constant.reverse.frames(one, (carry, alive), frames)
+    (carry, _), (outputs, checks) = span.reverse.frames(one, (carry, alive), frames)
     outputs = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), opening, outputs)
     return carry, outputs, checks
 
 
 class _Start(NamedTuple):
     step: int
-    carry: _Carry
+    carry: Carry
 
 
 def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solution:
     began = time.perf_counter()
-    carry, outputs, checks = _scan(run.constant(start.step), start.carry, run.frames)
+    carry, outputs, checks = _scan(run.span(start.step), start.carry, run.frames)
     step = start.step + run.frames * run.steps
     ts = (start.step + jnp.arange(run.frames + 1) * run.steps) * run.dt
     finite = checks["finite"].all()
@@ -523,7 +310,7 @@ def _stream(
     # the loop donates its buffers; the caller keeps the checkpoint it came with
     carry = jax.tree.map(jnp.copy, start.carry)
     began = time.perf_counter()
-    first = run.constant(start.step)
+    first = run.span(start.step)
     advance = _advance_jit.lower(first, carry).compile()
     stats["compile_s"] = time.perf_counter() - began
     stats |= _memory(advance)
@@ -540,7 +327,7 @@ def _stream(
                 on_checkpoint(point._replace(leaves=tuple(map(np.array, point.leaves))))
             saved = time.perf_counter()
         if index < run.frames:
-            carry, *look = advance(run.constant(step), carry)
+            carry, *look = advance(run.span(step), carry)
             ahead = (*look, step + run.steps)
             tallies.append({k: look[2][k] for k in TALLIED})
             frames += 1
@@ -615,7 +402,7 @@ def _where(run: _Run, v: Array, good_step: int) -> str:
     )
 
 
-def _observed(run: _Run, carry: _Carry) -> dict[str, Any]:
+def _observed(run: _Run, carry: Carry) -> dict[str, Any]:
     results = {name: run.loop.observe[name].result(x) for name, x in carry.observed.items()}
     return {
         name: jax.tree.map(run.loop.layout.to_mesh, value)
@@ -629,18 +416,18 @@ def _start(system: System, observe: dict[str, AbstractObservable], dtype) -> _St
     slow = jnp.float64 if jax.config.jax_enable_x64 else None  # pyright: ignore[reportAttributeAccessIssue]
     v, cell = system.cell.initial_arrays(system.nodes, dtype=dtype, slow_dtype=slow)
     carries = {name: observable.init(v) for name, observable in observe.items()}
-    return _Start(0, _Carry(State(v, cell), carries, jnp.ones(v.shape, bool), jnp.asarray(True)))
+    return _Start(0, Carry(State(v, cell), carries, jnp.ones(v.shape, bool), jnp.asarray(True)))
 
 
-def _spread(over: Spread, loop: _Loop, start: _Start, fresh: _Start) -> tuple[_Loop, _Start]:
+def _spread(over: Spread, loop: Loop, start: _Start, fresh: _Start) -> tuple[Loop, _Start]:
     """Place what the loop reads and changes on the devices."""
     layout = over.layout()
     prepared = layout.place(over.arrange((loop.prepared, loop.quiet)))
-    loop = _Loop(*prepared, *layout.copy((loop.observe, layout)))
+    loop = Loop(*prepared, *layout.copy((loop.observe, layout)))
     return loop, start._replace(carry=layout.place(over.arrange(start.carry, fresh.carry)))
 
 
-def _checkpoint(run: _Run, step: int, carry: _Carry) -> Checkpoint:
+def _checkpoint(run: _Run, step: int, carry: Carry) -> Checkpoint:
     return Checkpoint(step, tuple(jax.tree.leaves(run.loop.layout.to_rows(carry))))
 
 
@@ -672,112 +459,12 @@ def _dtype(precision: str):
     return jnp.dtype(precision)
 
 
-def check_times(t1: float, dt: float, every: float, quiet_dt: float | None = None) -> None:
-    """Refuse times that `solve` would refuse, before anything is built.
-
-    Raises:
-        ValueError: a time is not positive, or not a multiple of the one it should be.
-    """
-    steps, _ = _grid(t1, dt, every, None)
-    if quiet_dt is not None:
-        _stride(quiet_dt, dt, _window_steps(steps, dt))
-
-
-def check_multirate(scheme: AbstractScheme, quiet_dt: float | None, devices: Any = None) -> None:
-    """Refuse `multirate` where it cannot be.
-
-    Raises:
-        ValueError: without `quiet_dt`, with another splitting than Godunov's, or on many devices.
-    """
-    if devices is not None:
-        raise ValueError(
-            "multirate gathers the cells of one device; the run is spread over several. Leave out "
-            "multirate or devices."
-        )
-    if quiet_dt is None:
-        raise ValueError(
-            "multirate lets cells away from a wave take the step quiet_dt, which is None. Give a "
-            "quiet_dt, such as 0.2 ms, or leave multirate out."
-        )
-    if not isinstance(scheme, Godunov):
-        raise ValueError(
-            f"multirate divides the reaction of Godunov splitting; the scheme is "
-            f"{type(scheme).__name__}. Take Godunov, or leave multirate out."
-        )
-
-
 def _check_observables(observe: Any) -> None:
     for name, value in dict(observe or {}).items():
         if not isinstance(value, AbstractObservable):
             raise ValueError(
                 f"observe[{name!r}] is {value!r}; give an observable, such as ActivationTime()."
             )
-
-
-def _plan(
-    system: System, steps: int, dt: float, quiet_dt: float | None, multirate: bool
-) -> "_Plan":
-    if quiet_dt is None:
-        return _Plan(steps, 1, 1, None)
-    window = _window_steps(steps, dt)
-    stride = _stride(quiet_dt, dt, window)
-    hops = None
-    if multirate and stride > 1 and system.nodes >= FEWEST_NODES:
-        hops = _hops(system, window * dt)
-    return _Plan(window, steps // window, stride, hops)
-
-
-def _window_steps(steps: int, dt: float) -> int:
-    """Time steps of a window: a divisor of those of a frame, of about a millisecond."""
-    return max(k for k in range(1, steps + 1) if steps % k == 0 and (k == 1 or k * dt <= WINDOW))
-
-
-def _hops(system: System, time: float) -> int:
-    """Neighbours of neighbours to take along, beyond the foot of a wave.
-
-    A front runs at about 2 sqrt(D) (mm/ms, D in mm2/ms), so over 2 sqrt(D / h^2) edges in 1 ms; on
-    a line of nodes the diagonal of M^-1 K is 2 D / h^2. The foot is about half as far ahead.
-    """
-    diagonal = row_sums(system.pattern, np.asarray(system.diffusion_edges)) / system.mass
-    edges = np.sqrt(np.quantile(diagonal, 0.99) / 2.0) * time
-    return int(min(np.ceil(edges) + 1, MOST_HOPS))
-
-
-def _grid(t1: float, dt: float, every: float, initial: Checkpoint | None) -> tuple[int, int]:
-    """Steps a frame and frames of the run; refuses times that are not whole multiples."""
-    for name, value in (("dt", dt), ("every", every), ("t1", t1)):
-        if not (np.isfinite(value) and value > 0):
-            raise ValueError(f"{name} is {value} ms; give a positive time.")
-    steps = _multiple("every", every, "dt", dt)
-    frames = _multiple("t1", t1, "every", every)
-    done = 0 if initial is None else initial.step
-    if done % steps or done >= frames * steps:
-        raise ValueError(
-            f"The run starts from step {done} ({done * dt:g} ms) and ends at {t1} ms in frames of "
-            f"{every} ms. Start from a frame that lies before the end."
-        )
-    return steps, frames - done // steps
-
-
-def _multiple(name: str, value: float, unit_name: str, unit: float) -> int:
-    count = round(value / unit)
-    if count < 1 or abs(count * unit - value) > WHOLE * value:
-        raise ValueError(
-            f"{name} = {value:g} ms is not a multiple of {unit_name} = {unit:g} ms; the nearest "
-            f"that is: {max(count, 1) * unit:.10g} ms."
-        )
-    return count
-
-
-def _stride(quiet_dt: float, dt: float, steps: int) -> int:
-    """Steps in one step of a quiet frame: a divisor of `steps` that keeps to `quiet_dt`."""
-    if not (np.isfinite(quiet_dt) and quiet_dt >= dt * (1 - WHOLE)):
-        raise ValueError(
-            f"quiet_dt is {quiet_dt} ms; it cannot be shorter than dt = {dt} ms. Give a longer "
-            "step, such as 0.2 ms, or None to step by dt throughout."
-        )
-    longest = quiet_dt / dt * (1 + WHOLE)
-    return max(k for k in range(1, steps + 1) if steps % k == 0 and k <= longest)
 
 
 def _stats(system: System, prepared: Prepared) -> dict[str, Any]:

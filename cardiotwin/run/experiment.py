@@ -15,7 +15,7 @@ from cardiotwin.ecg.thorax import Thorax, place_electrodes
 from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
-from cardiotwin.propagation.solve import WHOLE, check_multirate, check_times
+from cardiotwin.propagation.times import WHOLE, check_multirate, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
 
