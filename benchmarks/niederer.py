@@ -36,8 +36,15 @@ EDGES = (0.5, 0.2, 0.1)  # mm
 TIME_STEPS = (0.05, 0.01, 0.005)  # ms
 PATTERNS = ("kuhn", "alternating", "unstructured")
 SCHEMES = ("corrected", "implicit", "explicit")
+PEERS = {
+    "torchcor": {"pattern": "kuhn"},
+    "finitewave": {"pattern": "grid", "precision": "float64"},  # it has no other
+}
 LINE = 101  # points from P1 to P8
 UNTIL = 150  # ms
+MARKS = {
+    "kuhn": ("o", "-"), "alternating": ("s", "--"), "unstructured": ("^", ":"), "grid": ("D", "-"),
+}  # fmt: skip
 CONSENSUS = (42.5, 43.0)  # ms, P8, of the codes of the paper at their finest
 ROUNDS = 80  # of mending an unstructured mesh
 FLATTEST = 0.3  # mean ratio of its worst tetrahedron
@@ -264,11 +271,10 @@ def _cases(args: argparse.Namespace) -> list[dict]:
         for scheme in args.schemes
     ]
     peers = [
-        {"solver": peer, "scheme": "", "pattern": "kuhn", "dx": dx, "dt": dt, **common}
-        | {"quiet_dt": None}
+        {"solver": peer, "scheme": "", "dx": dx, "dt": dt, **common, **what, "quiet_dt": None}
         for dx in args.dx
         for dt in args.dt
-        for peer in ("torchcor", "finitewave")
+        for peer, what in PEERS.items()
         if args.peers_python
     ]
     return ours + peers
@@ -375,26 +381,40 @@ def _plot(entries: list[dict], folder: Path) -> list[Path]:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
+    from matplotlib import ticker
 
     reference = _reference()
     assert reference is not None
     folder.mkdir(parents=True, exist_ok=True)
-    figure, axes = plt.subplots(figsize=(7.5, 5.5), layout="constrained")
-    for solver, scheme in dict.fromkeys((e["solver"], e["scheme"]) for e in entries):
-        group = [
-            e for e in entries if (e["solver"], e["scheme"]) == (solver, scheme) and e["dt"] == 0.05
-        ]
-        worst = [100 * np.abs(errors(e["points"], reference["points"])).max() for e in group]
-        costs = [e["cpu_s"] for e in group]
-        shown = [(c, w) for c, w in zip(costs, worst, strict=True) if np.isfinite(w)]
-        if shown:
-            label = f"{solver} {scheme}".strip()
-            axes.loglog(*zip(*sorted(shown), strict=True), "o-", label=label, alpha=0.8)
+    figure, axes = plt.subplots(figsize=(9.5, 5.0), layout="constrained")
+    colours: dict[str, str] = {}
+    for solver, scheme, pattern in dict.fromkeys(
+        (e["solver"], e["scheme"], e["pattern"]) for e in entries
+    ):
+        shown = sorted(
+            (e["cpu_s"], 100 * np.abs(errors(e["points"], reference["points"])).max(), e["dx"])
+            for e in entries
+            if (e["solver"], e["scheme"], e["pattern"], e["dt"]) == (solver, scheme, pattern, 0.05)
+        )
+        shown = [case for case in shown if np.isfinite(case[1])]
+        if not shown:
+            continue
+        name = f"{solver} {scheme}".strip()
+        colour = colours.setdefault(name, f"C{len(colours)}")
+        costs, worst, _ = zip(*shown, strict=True)
+        marker, style = MARKS[pattern]
+        axes.loglog(costs, worst, style, marker=marker, color=colour, label=f"{name}, {pattern}")
+        for cost, error, edge in shown:
+            axes.annotate(f" {edge:g}", (cost, error), fontsize=7, color=colour)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter(ticker.FormatStrFormatter("%g"))
+        axis.set_minor_formatter(ticker.NullFormatter())
     axes.set_xlabel("processor time of the loop for 50 ms, s")
     axes.set_ylabel("largest error of P2 to P9, %")
-    axes.set_title("N-version slab: error against cost, dt 0.05 ms, 2 cores")
+    axes.set_title("N-version slab, dt 0.05 ms, 2 cores; figures are the edges in mm")
     axes.grid(True, which="both", alpha=0.3)
-    axes.legend()
+    figure.legend(fontsize=8, loc="outside right upper")
     cost = folder / "niederer-cost.png"
     figure.savefig(cost, dpi=130)
     plt.close(figure)
