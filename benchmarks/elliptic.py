@@ -91,9 +91,8 @@ def row(case: str, size: float, args: argparse.Namespace) -> dict[str, Any]:
 
 def _matrix(case: str, size: float) -> tuple[Any, np.ndarray]:
     import cardiotwin as ct
-    from cardiotwin.numerics.fem import p1_geometry
+    from cardiotwin.numerics.fem import edge_stiffness, p1_geometry
     from cardiotwin.numerics.rows import edge_sums, row_pattern
-    from cardiotwin.propagation.correction import edge_stiffness
 
     mesh = ct.biventricle(size) if case == "heart" else ct.slab((1.0, 1.0, 1.0), 1.0 / size)
     centres = mesh.points[mesh.cells].mean(axis=1)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from cardiotwin.anatomy.idealised import biventricle as biventricle
     from cardiotwin.anatomy.idealised import slab as slab
     from cardiotwin.anatomy.mesh import Mesh as Mesh
+    from cardiotwin.anatomy.voxels import Voxels as Voxels
     from cardiotwin.ecg.electrodes import read_electrodes as read_electrodes
     from cardiotwin.ecg.features import measurements as measurements
     from cardiotwin.ecg.leadfield import unbounded_lead_field as unbounded_lead_field
@@ -68,6 +69,7 @@ _HOMES = {
     "biventricle": "cardiotwin.anatomy.idealised",
     "slab": "cardiotwin.anatomy.idealised",
     "Mesh": "cardiotwin.anatomy.mesh",
+    "Voxels": "cardiotwin.anatomy.voxels",
     "read_electrodes": "cardiotwin.ecg.electrodes",
     "measurements": "cardiotwin.ecg.features",
     "unbounded_lead_field": "cardiotwin.ecg.leadfield",

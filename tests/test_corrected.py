@@ -11,10 +11,9 @@ from tissues import passive, random_mesh
 from cardiotwin.anatomy.idealised import slab
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
-from cardiotwin.numerics.fem import p1_geometry
-from cardiotwin.numerics.rows import TETRAHEDRON_EDGES
 from cardiotwin.propagation.corrected import CorrectedDiffusion, largest_corrected_step
-from cardiotwin.propagation.correction import PLANE, edge_stiffness, share
+from cardiotwin.propagation.correction import PLANE, share
+from cardiotwin.propagation.elements import elements_of
 from cardiotwin.propagation.scheme import Godunov, ImplicitDiffusion
 from cardiotwin.propagation.velocity import velocity_curve
 
@@ -43,12 +42,12 @@ def operator(system, edges):
 
 def test_tensor_of_an_element_makes_stiffness_the_consistent_mass():
     # K((sum of d d^T) / 20) has the entries V / 20 of the mass, with the sign of a diffusion
-    gradients, volumes = p1_geometry(MESH.points, MESH.cells)
-    first, second = TETRAHEDRON_EDGES.T
-    d = MESH.points[MESH.cells[:, first]] - MESH.points[MESH.cells[:, second]]
-    tensor = np.einsum("eki,ekj->eij", d, d) / 20.0
-    expected = np.repeat(volumes[:, None] / 20.0, 6, axis=1)
-    np.testing.assert_allclose(edge_stiffness(tensor, gradients, volumes), expected, rtol=1e-10)
+    elements = elements_of(MESH, passive(MESH, np.zeros(len(MESH.points)), DIFFUSIVITY).tissue)
+    steps = elements.steps()
+    expected = np.repeat(elements.volumes[:, None] / 20.0, 6, axis=1)
+    found = elements.stiffness(np.einsum("eki,ekj->eij", steps, steps))
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    np.testing.assert_allclose(np.tile(elements.mass_shares(), (len(expected), 1)), 1.0 / 20.0)
 
 
 def test_part_across_the_fibres_is_the_whole_without_that_along():

@@ -14,11 +14,10 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.numerics.chebyshev import sparse_matrix
 from cardiotwin.numerics.conjugate import conjugate_gradients, dot
 from cardiotwin.numerics.elliptic import solve_laplace
-from cardiotwin.numerics.fem import p1_geometry
+from cardiotwin.numerics.fem import edge_stiffness, p1_geometry
 from cardiotwin.numerics.linear import elliptic_solver
 from cardiotwin.numerics.multigrid import COARSEST, sliced_rows
 from cardiotwin.numerics.rows import edge_sums, row_pattern, row_sums
-from cardiotwin.propagation.correction import edge_stiffness
 
 NODES = 729
 RANDOM = np.random.default_rng(0)

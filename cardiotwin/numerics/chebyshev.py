@@ -12,7 +12,7 @@ from scipy.sparse.linalg import eigsh
 from cardiotwin._types import type_array
 
 from .concrete import known
-from .rows import DifferenceOperator, RowPattern, difference_operator, row_sums
+from .rows import AbstractOperator, AbstractPattern, difference_operator, row_sums
 from .target import in_memory, repeat
 
 # Ritz values lie inside the spectrum; this widens their interval so that it covers it.
@@ -23,7 +23,7 @@ class DiagonalPlusDifference(eqx.Module):
     """A x = m x + sum over neighbours of a_ij (x_j - x_i): the shape of every P1 matrix here."""
 
     mass: Float[Array, " nodes"]
-    off: DifferenceOperator
+    off: AbstractOperator
 
     def __call__(self, x: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
         """Apply the matrix."""
@@ -84,7 +84,7 @@ class ChebyshevSolver(eqx.Module):
 
 
 def chebyshev_solver(
-    pattern: RowPattern,
+    pattern: AbstractPattern,
     mass: Float[type_array, " nodes"],
     off_diagonal: Float[type_array, " edges"],
     *,
@@ -136,7 +136,7 @@ def chebyshev_solver(
 
 
 def spectrum(
-    pattern: RowPattern,
+    pattern: AbstractPattern,
     off_diagonal: Float[np.ndarray, " edges"],
     diagonal: Float[np.ndarray, " nodes"],
     *,
@@ -159,7 +159,7 @@ def spectrum(
 
 
 def sparse_matrix(
-    pattern: RowPattern,
+    pattern: AbstractPattern,
     off_diagonal: Float[np.ndarray, " edges"],
     diagonal: Float[np.ndarray, " nodes"],
 ) -> sp.csr_matrix:
@@ -170,7 +170,7 @@ def sparse_matrix(
 
 
 def jacobi_bounds(
-    pattern: RowPattern,
+    pattern: AbstractPattern,
     mass: Float[type_array, " nodes"],
     off_diagonal: Float[type_array, " edges"],
 ) -> tuple[float, float]:

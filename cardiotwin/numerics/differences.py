@@ -2,16 +2,20 @@
 
 Two bilinear primitives close under every transformation:
 
-    row_differences   y_i  = sum_k w_ki (x_c(k,i) - x_i)      of a vector x and weights w
-    edge_products     g_ki = a_i (x_c(k,i) - x_i)             of two vectors a and x
+    differences     y_i  = sum_k w_ki (x_c(k,i) - x_i)      of a vector x and weights w
+    edge_products   g_ki = a_i (x_c(k,i) - x_i)             of two vectors a and x
 
-The weights are those of a symmetric matrix, so the transpose of the first in x is itself, and in w
-it is the second; the transposes of the second are the first. JAX's own transpose of a gather is a
-scatter, an order of magnitude slower, and its ways to name another one (`custom_vjp`,
-`linear_call`) do not differentiate forwards, twice, or in batches.
+How weights and neighbours lie in memory is the business of a `Layout`: rows of entries with their
+columns here, neighbours at fixed offsets of a grid in `stencil.py`. The weights are those of a
+symmetric matrix, so the transpose of the first in x is itself, and in w it is the second; the
+transposes of the second are the first. JAX's own transpose of a gather is a scatter, an order of
+magnitude slower, and its ways to name another one (`custom_vjp`, `linear_call`) do not
+differentiate forwards, twice, or in batches.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -23,6 +27,64 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Int, Shaped
 
 Slices = tuple[Array, ...]
+
+
+class Layout(ABC):
+    """Where weights and neighbours lie: hashable, part of the compiled program.
+
+    Vectors have the nodes as their last axis; axes in front of those named here are batches, of 1
+    where they are shared.
+    """
+
+    integers: int  # number of arrays of indices
+    weight_axes: int  # of one array of weights, batches left out
+
+    @abstractmethod
+    def differences(self, x: Array, integers: Slices, weights: Slices) -> Array:
+        """The first primitive."""
+
+    @abstractmethod
+    def products(self, a: Array, x: Array, integers: Slices) -> Slices:
+        """The second: one array for each array of weights."""
+
+    @abstractmethod
+    def weight_shapes(self, integers: Sequence[Any]) -> Sequence[tuple[int, ...]]:
+        """Shapes of the arrays of weights, batches left out."""
+
+
+@dataclass(frozen=True)
+class Rows(Layout):
+    """Entries row by row: `integers` are columns, [width, rows] for each slice of the rows."""
+
+    integers: int
+    weight_axes: int = 2
+
+    def differences(self, x, integers, weights):
+        """Gather the neighbours entry by entry, the width of a slice unrolled."""
+        start, out = 0, []
+        for column, weight in zip(integers, weights, strict=True):
+            rows = column.shape[1]
+            home = jax.lax.slice_in_dim(x, start, start + rows, axis=-1)
+            total = jnp.zeros((*_batch(x, weight[..., 0]), rows), x.dtype)
+            for k in range(column.shape[0]):
+                total = total + weight[..., k, :] * (gather(x, column[k]) - home)
+            out.append(total)
+            start += rows
+        return out[0] if len(out) == 1 else jnp.concatenate(out, axis=-1)
+
+    def products(self, a, x, integers):
+        """One product for every entry."""
+        start, out = 0, []
+        for column in integers:
+            here = slice(start, start + column.shape[1])
+            rise = gather(x, column) - x[..., None, here]
+            out.append(a[..., None, here] * rise)
+            start = here.stop
+        return tuple(out)
+
+    def weight_shapes(self, integers):
+        """Those of the columns."""
+        return [column.shape for column in integers]
 
 
 def row_differences(
@@ -42,35 +104,27 @@ def row_differences(
         A value per node. Derivatives of any order, forwards or backwards, and batches of vectors,
         of weights or of both gather and never scatter; columns are shared by a batch.
     """
+    return differences(Rows(len(columns)), x, weights, columns)
+
+
+def differences(
+    layout: Layout, x: Float[Array, " nodes"], weights: Sequence[Array], integers: Sequence[Array]
+) -> Float[Array, " nodes"]:
+    """The weighted differences of a vector in any layout; see `row_differences`."""
     dtype = jnp.result_type(x, *weights)
     values = (jnp.asarray(value, dtype) for value in (x, *weights))
     x, *weights = values
-    return _differences_p.bind(*_alike([x, *columns, *weights]))
+    return _differences_p.bind(*_alike([x, *integers, *weights]), layout=layout)
 
 
-def _differences(*operands: Array) -> Array:
+def _differences(*operands: Array, layout: Layout) -> Array:
     """The forward program; leading axes of vector and weights are batches, of 1 where shared."""
-    x, columns, weights = _vector_and_slices(operands)
-    start, out = 0, []
-    for column, weight in zip(columns, weights, strict=True):
-        rows = column.shape[1]
-        home = jax.lax.slice_in_dim(x, start, start + rows, axis=-1)
-        total = jnp.zeros((*_batch(x, weight[..., 0]), rows), x.dtype)
-        for k in range(column.shape[0]):
-            total = total + weight[..., k, :] * (gather(x, column[k]) - home)
-        out.append(total)
-        start += rows
-    return out[0] if len(out) == 1 else jnp.concatenate(out, axis=-1)
+    x, integers, weights = _split(operands, layout)
+    return layout.differences(x, tuple(integers), tuple(weights))
 
 
-def _products(a: Array, x: Array, *columns: Array) -> Slices:
-    start, out = 0, []
-    for column in columns:
-        here = slice(start, start + column.shape[1])
-        rise = gather(x, column) - x[..., None, here]
-        out.append(a[..., None, here] * rise)
-        start = here.stop
-    return tuple(out)
+def _products(a: Array, x: Array, *integers: Array, layout: Layout) -> Slices:
+    return tuple(layout.products(a, x, integers))
 
 
 def gather(x: Shaped[Array, "*shape"], places: Int[Array, "*places"], *, axis: int = -1) -> Array:
@@ -98,9 +152,10 @@ def gather(x: Shaped[Array, "*shape"], places: Int[Array, "*places"], *, axis: i
     )
 
 
-def _vector_and_slices(operands: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
-    slices = len(operands) // 2
-    return operands[0], operands[1 : 1 + slices], operands[1 + slices :]
+def _split(operands: Sequence[Any], layout: Layout) -> tuple[Any, Sequence[Any], Sequence[Any]]:
+    """Vector, indices and weights."""
+    first = 1 + layout.integers
+    return operands[0], operands[1:first], operands[first:]
 
 
 def _batch(a: Any, b: Any) -> tuple[int, ...]:
@@ -111,53 +166,57 @@ def _batch(a: Any, b: Any) -> tuple[int, ...]:
 # what JAX has to know about the two primitives
 
 
-def _differences_type(*operands):
-    x, _, weights = _vector_and_slices(operands)
-    batch = np.broadcast_shapes(x.shape[:-1], weights[0].shape[:-2])
+def _differences_type(*operands, layout):
+    x, _, weights = _split(operands, layout)
+    batch = np.broadcast_shapes(x.shape[:-1], weights[0].shape[: -layout.weight_axes])
     return x.update(shape=(*batch, x.shape[-1]), weak_type=False)
 
 
-def _products_type(a, x, *columns):
-    return [x.update(shape=(*_batch(a, x), *c.shape), weak_type=False) for c in columns]
+def _products_type(a, x, *integers, layout):
+    shapes = layout.weight_shapes(integers)
+    return [x.update(shape=(*_batch(a, x), *shape), weak_type=False) for shape in shapes]
 
 
-def _differences_jvp(primals, tangents):
-    x, columns, weights = _vector_and_slices(primals)
-    dx, _, dw = _vector_and_slices(tangents)
+def _differences_jvp(primals, tangents, *, layout):
+    apply = partial(_differences_p.bind, layout=layout)
+    x, integers, weights = _split(primals, layout)
+    dx, _, dw = _split(tangents, layout)
     parts = []
     if not isinstance(dx, ad.Zero):
-        parts.append(_differences_p.bind(dx, *columns, *weights))
+        parts.append(apply(dx, *integers, *weights))
     if not all(isinstance(d, ad.Zero) for d in dw):
-        parts.append(_differences_p.bind(x, *columns, *map(ad.instantiate_zeros, dw)))
-    return _differences_p.bind(*primals), sum(parts[1:], parts[0])
+        parts.append(apply(x, *integers, *map(ad.instantiate_zeros, dw)))
+    return apply(*primals), sum(parts[1:], parts[0])
 
 
-def _products_jvp(primals, tangents):
-    a, x, *columns = primals
+def _products_jvp(primals, tangents, *, layout):
+    multiply = partial(_products_p.bind, layout=layout)
+    a, x, *integers = primals
     da, dx, *_ = tangents
     parts = []
     if not isinstance(da, ad.Zero):
-        parts.append(_products_p.bind(da, x, *columns))
+        parts.append(multiply(da, x, *integers))
     if not isinstance(dx, ad.Zero):
-        parts.append(_products_p.bind(a, dx, *columns))
-    return _products_p.bind(*primals), [sum(p[1:], p[0]) for p in zip(*parts, strict=True)]
+        parts.append(multiply(a, dx, *integers))
+    return multiply(*primals), [sum(p[1:], p[0]) for p in zip(*parts, strict=True)]
 
 
-def _differences_transpose(cotangent, *operands):
-    x, columns, weights = _vector_and_slices(operands)
+def _differences_transpose(cotangent, *operands, layout):
+    x, integers, weights = _split(operands, layout)
     if ad.is_undefined_primal(x):
-        found = _differences_p.bind(cotangent, *columns, *weights)
+        found = _differences_p.bind(cotangent, *integers, *weights, layout=layout)
         return [_unbatch(found, x.aval.shape), *(None,) * (len(operands) - 1)]
-    found = _products_p.bind(cotangent, x, *columns)
+    found = _products_p.bind(cotangent, x, *integers, layout=layout)
     shares = [_unbatch(g, w.aval.shape) for g, w in zip(found, weights, strict=True)]
-    return [None, *(None,) * len(columns), *shares]
+    return [None, *(None,) * len(integers), *shares]
 
 
-def _products_transpose(cotangents, a, x, *columns):
+def _products_transpose(cotangents, a, x, *integers, layout):
     weights = [ad.instantiate_zeros(c) for c in cotangents]
     known, sought = (x, a) if ad.is_undefined_primal(a) else (a, x)
-    found = _unbatch(_differences_p.bind(known, *columns, *weights), sought.aval.shape)
-    rest = (None,) * len(columns)
+    found = _differences_p.bind(known, *integers, *weights, layout=layout)
+    found = _unbatch(found, sought.aval.shape)
+    rest = (None,) * len(integers)
     return [found, None, *rest] if sought is a else [None, found, *rest]
 
 
@@ -167,7 +226,7 @@ def _unbatch(value: Array, shape: tuple[int, ...]) -> Array:
     return value.sum(axis=shared, keepdims=True) if shared else value
 
 
-def _batched(primitive, operands, axes):
+def _batched(primitive, operands, axes, *, layout):
     floating = [jnp.issubdtype(operand.dtype, jnp.floating) for operand in operands]
     if any(axis is not None for axis, f in zip(axes, floating, strict=True) if not f):
         raise NotImplementedError(
@@ -180,7 +239,7 @@ def _batched(primitive, operands, axes):
         else operand
         for operand, axis, is_value in zip(operands, axes, floating, strict=True)
     ]
-    found = primitive.bind(*fronted)
+    found = primitive.bind(*fronted, layout=layout)
     return (found, [0] * len(found)) if primitive.multiple_results else (found, 0)
 
 
@@ -205,7 +264,7 @@ def _varying(operand: Any) -> frozenset:
 def _declare(name, program, kind, jvp, transpose, *, multiple_results):
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
-    primitive.def_impl(jax.jit(program))
+    primitive.def_impl(jax.jit(program, static_argnames="layout"))
     primitive.def_abstract_eval(kind)
     ad.primitive_jvps[primitive] = jvp
     ad.primitive_transposes[primitive] = transpose

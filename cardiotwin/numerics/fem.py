@@ -6,6 +6,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .concrete import library, of_jax
+from .rows import TETRAHEDRON_EDGES
 
 
 def p1_geometry(points: Any, cells: np.ndarray) -> tuple[Any, Any]:
@@ -29,6 +30,20 @@ def p1_geometry(points: Any, cells: np.ndarray) -> tuple[Any, Any]:
     inner = opposite / six_volumes[:, None, None]
     gradients = xp.concatenate([-inner.sum(axis=1, keepdims=True), inner], axis=1)
     return gradients, six_volumes / 6.0
+
+
+def edge_stiffness(tensor: Any, gradients: Any, volumes: Any) -> Any:
+    """Minus the stiffness of every corner pair of every element, [elements, 6].
+
+    Args:
+        tensor: symmetric [elements, 3, 3].
+        gradients: of the barycentric functions [elements, 4, 3], 1/mm.
+        volumes: of the elements [elements], mm3.
+    """
+    first, second = TETRAHEDRON_EDGES.T
+    xp = library(tensor, gradients, volumes)
+    flux = xp.einsum("eij,eaj->eai", tensor, gradients)
+    return -volumes[:, None] * xp.einsum("eai,eai->ea", gradients[:, first], flux[:, second])
 
 
 def stiffness_matrix(

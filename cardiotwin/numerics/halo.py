@@ -17,7 +17,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from .partition import exchange_rounds, ghost_nodes
-from .rows import RowPattern, fill_slices, slice_widths
+from .rows import AbstractPattern, fill_slices, slice_widths
 
 # Name of the axis of the device mesh along which nodes are spread.
 NODES = "nodes"
@@ -63,7 +63,7 @@ class PartitionedRows(eqx.Module):
 
 
 def partitioned_rows(
-    pattern: RowPattern,
+    pattern: AbstractPattern,
     part: Int[np.ndarray, " rows"],
     *,
     most_padding: float = MOST_PADDING,
@@ -111,7 +111,7 @@ def partitioned_rows(
 
 
 class HaloOperator(eqx.Module):
-    """`DifferenceOperator` over devices: takes and returns [slots] arrays, zero where unused."""
+    """An operator over devices: takes and returns [slots] arrays, zero where unused."""
 
     columns: tuple[Int[Array, "width slots"], ...]
     weights: tuple[Float[Array, "width slots"], ...]

@@ -136,7 +136,7 @@ class EllipticSolver(eqx.Module):
             padded = jnp.append(off_diagonal, 0.0)
             weights = tuple(padded[entry] for entry in self.entries)
             matrix = DiagonalPlusDifference(
-                matrix.mass, DifferenceOperator(matrix.off.columns, weights)
+                matrix.mass, DifferenceOperator(matrix.off.row_columns(), weights)
             )
         return matrix
 
@@ -343,7 +343,7 @@ def _norms(x):
 def _multiply(matrix: DiagonalPlusDifference, x: Array) -> Array:
     """A x for columns that lie side by side; `matrix` itself wants them one after the other."""
     start, parts = 0, []
-    for column, weight in zip(matrix.off.columns, matrix.off.weights, strict=True):
+    for column, weight in zip(matrix.off.row_columns(), matrix.off.weights, strict=True):
         home = jax.lax.slice_in_dim(x, start, start + column.shape[1])
         rise = gather(x, column, axis=0) - home[None]
         parts.append((weight[..., None] * rise).sum(axis=0))

@@ -6,7 +6,8 @@ Every operator here annihilates constants: it is stored by its off-diagonal entr
 applied to differences, so that a resting tissue stays exactly at rest in float32 too.
 """
 
-from typing import Any
+from abc import abstractmethod
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -26,23 +27,78 @@ SLICE_COST = 3.0
 TETRAHEDRON_EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
 
 
-class RowPattern(eqx.Module):
+class AbstractOperator(eqx.Module):
+    """y_i = sum over neighbours j of w_ij (x_j - x_i), with symmetric weights w."""
+
+    rowwise: ClassVar[bool]
+    """Whether weights lie row by row, as the columns, so that some rows can be taken out."""
+    weights: eqx.AbstractVar[tuple[Array, ...]]
+
+    @abstractmethod
+    def __call__(self, x: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
+        """Apply the operator."""
+
+    @abstractmethod
+    def touched(self, marked: Bool[Array, " nodes"]) -> Bool[Array, " nodes"]:
+        """The marked nodes and all their neighbours."""
+
+    @abstractmethod
+    def row_sums(self) -> Float[Array, " nodes"]:
+        """Sum of the weights of each row, the negative of the diagonal."""
+
+    @abstractmethod
+    def row_columns(self) -> tuple[Int[Array, "width rows"], ...]:
+        """Neighbours of every row, by slices of the rows; no entries unless `rowwise`."""
+
+    @abstractmethod
+    def edge_weights(self, pattern: Any) -> Float[Array, " edges"]:
+        """The weight of every edge, read back from where the pattern laid it out.
+
+        Raises:
+            ValueError: the operator was not laid out by this pattern.
+        """
+
+
+class AbstractPattern(eqx.Module):
     """Where the off-diagonal entries of a symmetric operator on the nodes of a mesh lie.
 
     The nodes are renumbered: row `i` of the operator is node `order[i]` of the mesh.
     """
 
-    order: Int[np.ndarray, " nodes"]  # mesh node of each row
-    rank: Int[np.ndarray, " nodes"]  # row of each mesh node
-    edges: Int[np.ndarray, "edges 2"]  # row numbers, first below second
-    element_edges: Int[np.ndarray, "elements 6"]  # edge of each corner pair of each element
-    columns: tuple[Int[np.ndarray, "width rows"], ...]  # one array a slice; padding points home
-    entries: tuple[Int[np.ndarray, "width rows"], ...]  # edge of each entry; padding is `edges`
+    order: eqx.AbstractVar[Int[np.ndarray, " nodes"]]  # mesh node of each row
+    rank: eqx.AbstractVar[Int[np.ndarray, " nodes"]]  # row of each mesh node
+    edges: eqx.AbstractVar[Int[np.ndarray, "edges 2"]]  # row numbers, first below second
+    element_edges: eqx.AbstractVar[
+        Int[np.ndarray, "elements pairs"]
+    ]  # edge of each corner pair of each element
 
     @property
     def nodes(self) -> int:
         """Number of rows."""
         return len(self.order)
+
+    @abstractmethod
+    def operator(self, edge_weights: Float[Array, " edges"]) -> AbstractOperator:
+        """The operator with these weights."""
+
+
+class RowPattern(AbstractPattern):
+    """A pattern stored row by row, for elements of any shape."""
+
+    order: Int[np.ndarray, " nodes"]
+    rank: Int[np.ndarray, " nodes"]
+    edges: Int[np.ndarray, "edges 2"]
+    element_edges: Int[np.ndarray, "elements pairs"]
+    columns: tuple[Int[np.ndarray, "width rows"], ...]  # one array a slice; padding points home
+    entries: tuple[Int[np.ndarray, "width rows"], ...]  # edge of each entry; padding is `edges`
+
+    def operator(self, edge_weights: Float[Array, " edges"]) -> "DifferenceOperator":
+        """Lay the weight of every edge out over the rows."""
+        padded = jnp.concatenate([edge_weights, jnp.zeros(1, edge_weights.dtype)])
+        return DifferenceOperator(
+            columns=tuple(jnp.asarray(c) for c in self.columns),
+            weights=tuple(padded[e] for e in self.entries),
+        )
 
 
 def row_pattern(cells: np.ndarray, nodes: int) -> RowPattern:
@@ -77,9 +133,10 @@ def row_pattern(cells: np.ndarray, nodes: int) -> RowPattern:
     )
 
 
-class DifferenceOperator(eqx.Module):
-    """y_i = sum over neighbours j of w_ij (x_j - x_i), with symmetric weights w."""
+class DifferenceOperator(AbstractOperator):
+    """The operator of a `RowPattern`."""
 
+    rowwise: ClassVar[bool] = True
     columns: tuple[Int[Array, "width rows"], ...]
     weights: tuple[Float[Array, "width rows"], ...]
 
@@ -103,32 +160,61 @@ class DifferenceOperator(eqx.Module):
         """Sum of the weights of each row, the negative of the diagonal."""
         return jnp.concatenate([w.sum(axis=0) for w in self.weights])
 
+    def row_columns(self) -> tuple[Int[Array, "width rows"], ...]:
+        """Neighbours of every row, by slices of the rows."""
+        return self.columns
+
+    def edge_weights(self, pattern: RowPattern) -> Float[Array, " edges"]:
+        """The weight of every edge, read back from the rows."""
+        check_laid_out(self.columns, pattern.columns)
+        return read_back(self.weights, pattern.entries, len(pattern.edges))
+
 
 def difference_operator(
-    pattern: RowPattern, edge_weights: Float[Array, " edges"]
-) -> DifferenceOperator:
-    """Lay the weight of every edge out over the rows of a pattern."""
-    padded = jnp.concatenate([edge_weights, jnp.zeros(1, edge_weights.dtype)])
-    return DifferenceOperator(
-        columns=tuple(jnp.asarray(c) for c in pattern.columns),
-        weights=tuple(padded[e] for e in pattern.entries),
-    )
+    pattern: AbstractPattern, edge_weights: Float[Array, " edges"]
+) -> AbstractOperator:
+    """Lay the weight of every edge out as a pattern wants it."""
+    return pattern.operator(edge_weights)
 
 
-def edge_sums(pattern: RowPattern, local: Any, elements: slice = slice(None)) -> Any:
-    """Sum a value of every corner pair of every element [elements, 6] over the edges [edges].
+def check_laid_out(found: tuple[Any, ...], expected: tuple[Any, ...]) -> None:
+    """Refuse arrays of an operator that have other shapes than those of a pattern."""
+    if [f.shape for f in found] != [e.shape for e in expected]:
+        raise ValueError(
+            "The scheme prepared an operator on another pattern than that of the system; only "
+            "operators on the system's own edges can be spread over devices. Use one device."
+        )
+
+
+def read_back(weights: tuple[Array, ...], entries: tuple[np.ndarray, ...], edges: int) -> Array:
+    """The weight of every edge from arrays of weights; 0 for an edge that is in none of them.
+
+    Args:
+        weights: in any layout.
+        entries: edge of each weight, laid out alike; padding has the number `edges`.
+        edges: number of edges.
+    """
+    numbers = np.concatenate([entry.ravel() for entry in entries])
+    where = np.full(edges + 1, len(numbers))
+    where[numbers] = np.arange(len(numbers))
+    values = jnp.concatenate([weight.ravel() for weight in weights])
+    return jnp.concatenate([values, jnp.zeros(1, values.dtype)])[where[:-1]]
+
+
+def edge_sums(pattern: AbstractPattern, local: Any, elements: slice = slice(None)) -> Any:
+    """Sum a value of every corner pair of every element [elements, pairs] over the edges [edges].
 
     NumPy in, NumPy (float64) out; JAX in, JAX out, differentiable. `elements` says which they are.
     """
     return _segment_sum(local, pattern.element_edges[elements], len(pattern.edges))
 
 
-def node_sums(pattern: RowPattern, cells: np.ndarray, local: Any) -> Any:
-    """Sum a value of every corner [elements, 4] over the nodes, in row order."""
+def node_sums(pattern: AbstractPattern, cells: np.ndarray, local: Any) -> Any:
+    """Sum a value of every corner [elements, corners] over the nodes, in row order."""
     return _segment_sum(local, pattern.rank[cells], pattern.nodes)
 
 
-def row_sums(pattern: RowPattern, edge_values: Any) -> Any:
+def row_sums(pattern: AbstractPattern, edge_values: Any) -> Any:
     """Sum a value of every edge [edges] over the edges of each row [nodes], in row order."""
     first, second = pattern.edges.T
     n = pattern.nodes

@@ -31,7 +31,12 @@ from jaxtyping import Array, Float
 
 from cardiotwin.numerics.chebyshev import spectrum
 from cardiotwin.numerics.concrete import known
-from cardiotwin.numerics.rows import DifferenceOperator, RowPattern, difference_operator, row_sums
+from cardiotwin.numerics.rows import (
+    AbstractOperator,
+    AbstractPattern,
+    difference_operator,
+    row_sums,
+)
 from cardiotwin.numerics.subset import Subset
 from cardiotwin.numerics.target import repeat
 
@@ -45,10 +50,10 @@ MOST_SUBSTEPS = 64
 class CorrectedStep(AbstractStep):
     """Sub-steps of two passes over the neighbours; see the module."""
 
-    rate: DifferenceOperator  # dt L
-    across: DifferenceOperator  # dt L, the part across the fibres
-    second: DifferenceOperator  # what a second pass applies to w_f + w_t
-    second_across: DifferenceOperator  # and to w_t besides
+    rate: AbstractOperator  # dt L
+    across: AbstractOperator  # dt L, the part across the fibres
+    second: AbstractOperator  # what a second pass applies to w_f + w_t
+    second_across: AbstractOperator  # and to w_t besides
     inverse_mass: Float[Array, " nodes"]
     substeps: int = eqx.field(static=True)
 
@@ -75,8 +80,10 @@ class CorrectedStep(AbstractStep):
         correction = self.second(whole) + self.second_across(across)
         return v + whole + self.inverse_mass * correction
 
-    def local(self, rows: Subset) -> "LocalCorrectedStep":
+    def local(self, rows: Subset) -> "LocalCorrectedStep | None":
         """This step for some rows; their rim is to hold the neighbours of the inner ones."""
+        if not self.rate.rowwise:
+            return None
         return LocalCorrectedStep(
             rows=rows,
             rate=rows.weights(self.rate.weights),
@@ -245,7 +252,7 @@ def _values(system: System) -> tuple[Any, ...]:
     return (system.mass, system.diffusion_edges, found.across, *smoothing)
 
 
-def _largest(pattern: RowPattern, mass: np.ndarray, weights: np.ndarray) -> float:
+def _largest(pattern: AbstractPattern, mass: np.ndarray, weights: np.ndarray) -> float:
     """Largest eigenvalue of minus M^-1 times the operator with these weights."""
     diagonal = row_sums(pattern, weights)
     if not weights.any():

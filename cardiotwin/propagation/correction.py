@@ -15,10 +15,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin._types import type_array
-from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.numerics.concrete import library
-from cardiotwin.numerics.rows import TETRAHEDRON_EDGES, RowPattern, edge_sums
+from cardiotwin.numerics.rows import AbstractPattern, edge_sums
 from cardiotwin.tissue.conductivity import Tissue
+
+from .elements import AbstractElements
 
 # share = LIMIT + SLOPE (sqrt(x^2 + KNEE^2) - KNEE), fitted to the bars
 LIMIT, SLOPE, KNEE = 0.5, 0.85, 1.35
@@ -41,62 +42,43 @@ def share(x: Any) -> Any:
     return LIMIT + SLOPE * ((x * x + KNEE**2) ** 0.5 - KNEE)
 
 
-def edge_stiffness(
-    tensor: Float[type_array, "elements 3 3"],
-    gradients: Float[type_array, "elements 4 3"],
-    volumes: Float[type_array, " elements"],
-) -> Any:
-    """Minus the stiffness of every corner pair of every element, [elements, 6]."""
-    first, second = TETRAHEDRON_EDGES.T
-    xp = library(tensor, gradients, volumes)
-    flux = xp.einsum("eij,eaj->eai", tensor, gradients)
-    return -volumes[:, None] * xp.einsum("eai,eai->ea", gradients[:, first], flux[:, second])
-
-
 def assemble_correction(
-    mesh: Mesh,
+    elements: AbstractElements,
     tissue: Tissue,
-    pattern: RowPattern,
-    gradients: Float[type_array, "elements 4 3"],
-    volumes: Float[type_array, " elements"],
+    pattern: AbstractPattern,
     upstroke_rate: float,
-    elements: slice = slice(None),
+    block: slice = slice(None),
 ) -> Correction:
     """Assemble the edges of the correction.
 
     Args:
-        mesh: tetrahedra.
-        tissue: fibres and diffusivities.
+        elements: of the mesh, or a block of them.
+        tissue: fibres and diffusivities, of the whole mesh.
         pattern: where the edges lie.
-        gradients: of the barycentric functions, 1/mm.
-        volumes: of the elements, mm3.
         upstroke_rate: of the ionic model, 1/ms.
-        elements: which elements; gradients and volumes are of these only.
+        block: which elements they are.
     """
-    diffusivity = tissue.principal_diffusivity()[elements]
+    diffusivity, steps = tissue.principal_diffusivity()[block], elements.steps()
     axes = np.stack(
-        [a[elements] for a in (tissue.fibres.fibre, tissue.fibres.sheet, tissue.fibres.normal)],
+        [a[block] for a in (tissue.fibres.fibre, tissue.fibres.sheet, tissue.fibres.normal)],
         axis=1,
     )
-    xp = library(diffusivity, volumes)
-    first, second = TETRAHEDRON_EDGES.T
-    cells = mesh.cells[elements]
-    difference = mesh.points[cells[:, first]] - mesh.points[cells[:, second]]
+    xp = library(diffusivity, steps)
     # squared spacing of the nodes along each axis: 6 a.G a, the edge itself on a regular lattice
-    along_axis = xp.einsum("eki,eai->eka", difference, axes)
-    squared = 6.0 / 20.0 * (along_axis**2).sum(axis=1)
+    along_axis = xp.einsum("eki,eai->eka", steps, axes)
+    squared = 6.0 * (along_axis**2).sum(axis=1)
     weight = share(xp.sqrt(squared * upstroke_rate / diffusivity)) ** 0.5
-    # K(P G P) with P = sum of sqrt(beta) a a over the axes of the part; G from its six edges
+    # K(P G P) with P = sum of sqrt(beta) a a over the axes of the part; G the squares of the steps
     scaled = along_axis * weight[:, None, :]
 
     def smoothing(part: slice, factor: float) -> Array:
         d = xp.einsum("eka,eai->eki", scaled[:, :, part], axes[:, part])
-        return edge_stiffness(factor / 20.0 * xp.einsum("eki,ekj->eij", d, d), gradients, volumes)
+        return elements.stiffness(factor * xp.einsum("eki,ekj->eij", d, d))
 
     fibre, plane = slice(0, 1), slice(1, 3)
     across = xp.einsum("ek,eki,ekj->eij", diffusivity[:, plane], axes[:, plane], axes[:, plane])
     return Correction(
-        across=edge_sums(pattern, edge_stiffness(across, gradients, volumes), elements),
-        along_smoothing=edge_sums(pattern, smoothing(fibre, 1.0), elements),
-        across_smoothing=edge_sums(pattern, smoothing(plane, PLANE), elements),
+        across=edge_sums(pattern, elements.stiffness(across), block),
+        along_smoothing=edge_sums(pattern, smoothing(fibre, 1.0), block),
+        across_smoothing=edge_sums(pattern, smoothing(plane, PLANE), block),
     )

@@ -26,7 +26,7 @@ from cardiotwin.numerics.halo import (
     partitioned_rows,
 )
 from cardiotwin.numerics.partition import PartitionQuality, partition, partition_quality
-from cardiotwin.numerics.rows import DifferenceOperator
+from cardiotwin.numerics.rows import AbstractOperator
 from cardiotwin.tissue.stimulus import Pulses
 
 from .problem import System
@@ -136,8 +136,9 @@ class Spread(NamedTuple):
         nodes, declared = self.system.nodes, set(_other_axes(tree))
 
         def lay(leaf, idle):
-            if isinstance(leaf, DifferenceOperator):
-                return halo_operator(self.rows, self._edges(leaf), self.mesh)
+            if isinstance(leaf, AbstractOperator):
+                weights = leaf.edge_weights(self.system.pattern)
+                return halo_operator(self.rows, weights, self.mesh)
             if isinstance(leaf, Pulses):
                 leaf = jax.tree.map(lay, leaf, idle)
                 amplitude = jnp.where(self.rows.used, leaf.amplitude, 0.0)
@@ -151,7 +152,7 @@ class Spread(NamedTuple):
                 else jnp.where(self.rows.used, values, idle[..., self.rows.row])
             )
 
-        known = (DifferenceOperator, Pulses)
+        known = (AbstractOperator, Pulses)
         idle = tree if unused is None else unused
         return jax.tree.map(lay, tree, idle, is_leaf=lambda leaf: isinstance(leaf, known))
 
@@ -164,19 +165,6 @@ class Spread(NamedTuple):
             "halo_values_sent": self.rows.halo_values(),
             "halo_collectives": self.rows.collectives,
         }
-
-    def _edges(self, operator: DifferenceOperator) -> Array:
-        """The weight of every edge, read back from the rows of an operator."""
-        pattern = self.system.pattern
-        if [c.shape for c in operator.columns] != [c.shape for c in pattern.columns]:
-            raise ValueError(
-                "The scheme prepared an operator on another pattern than that of the system; only "
-                "operators on the system's own edges can be spread over devices. Use one device."
-            )
-        where = np.empty(len(pattern.edges) + 1, int)
-        entries = np.concatenate([entry.ravel() for entry in pattern.entries])
-        where[entries] = np.arange(len(entries))
-        return jnp.concatenate([weight.ravel() for weight in operator.weights])[where[:-1]]
 
 
 def spread(system: System, devices: Any, method: Any = "bisection") -> Spread:

@@ -9,9 +9,9 @@ the window, which is then repeated with all nodes in short steps: the division c
 never a wave.
 
 The nodes in short steps are gathered into dense arrays once a window (`numerics.subset`), with
-their rows of the matrices where the parabolic step can do with some of the rows; an implicit one
-goes on diffusing on all nodes in every step. There the whole tissue takes the short step, or none
-of it does, on a GPU.
+their rows of the matrices where the parabolic step can do with some of the rows; an implicit one,
+and any on a voxel grid, goes on diffusing on all nodes in every step. There the whole tissue takes
+the short step, or none of it does, on a GPU.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Bool, Float
 
-from cardiotwin.numerics.rows import DifferenceOperator
+from cardiotwin.numerics.rows import AbstractOperator
 from cardiotwin.numerics.subset import Subset, fits, subset
 from cardiotwin.tissue.stimulus import pulsing_nodes
 
@@ -59,7 +59,7 @@ def rising(
 
 
 def divide(
-    neighbours: DifferenceOperator,
+    neighbours: AbstractOperator,
     prepared: Prepared,
     rising: Bool[Array, " nodes"],
     begin: Array,
@@ -81,9 +81,9 @@ def divide(
     return Division(busy, neighbours.touched(busy))
 
 
-def pays(neighbours: DifferenceOperator, division: Division) -> Bool[Array, ""]:
+def pays(neighbours: AbstractOperator, division: Division) -> Bool[Array, ""]:
     """Whether the busy nodes are few enough to be gathered."""
-    return fits(neighbours.columns, division.rim)
+    return fits(neighbours.row_columns(), division.rim)
 
 
 class Dense(NamedTuple):
@@ -166,6 +166,6 @@ def mixed_steps(
     return State(v, jax.tree.map(rows.join, dense.cell, cell)), observed
 
 
-def subset_of(neighbours: DifferenceOperator, division: Division) -> Subset:
+def subset_of(neighbours: AbstractOperator, division: Division) -> Subset:
     """The busy nodes, in dense arrays."""
-    return subset(neighbours.columns, *division)
+    return subset(neighbours.row_columns(), *division)

@@ -10,19 +10,15 @@ from jaxtyping import Array, Float
 
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.numerics.concrete import library, of_jax
-from cardiotwin.numerics.fem import p1_geometry
-from cardiotwin.numerics.rows import (
-    RowPattern,
-    edge_sums,
-    node_sums,
-    row_pattern,
-)
+from cardiotwin.numerics.rows import AbstractPattern, edge_sums, node_sums
 from cardiotwin.tissue.conductivity import Tissue
 from cardiotwin.tissue.stimulus import AbstractStimulus, Pulses, reorder
 
-from .correction import Correction, assemble_correction, edge_stiffness
+from .correction import Correction, assemble_correction
+from .elements import elements_of, pattern_of
 
 
 class System(eqx.Module):
@@ -32,7 +28,7 @@ class System(eqx.Module):
     consistent mass are stored by edge.
     """
 
-    pattern: RowPattern
+    pattern: AbstractPattern
     points: Float[type_array, "nodes 3"]  # mm, in the order of the rows
     mass: Float[type_array, " nodes"]  # lumped, mm3
     mass_edges: Float[type_array, " edges"]  # off-diagonal of the consistent mass, mm3
@@ -70,13 +66,13 @@ class Monodomain(AbstractProblem):
     """chi (C_m dV/dt + I_ion) = div(sigma_m grad V) + stimulus, no flux through the surface.
 
     Args:
-        mesh: tetrahedra in mm.
+        mesh: tetrahedra or voxels, in mm.
         tissue: fibres and conductivities, one entry an element.
         cell: the ionic model; its parameters are scalars or one value a node.
         stimulus: where and when the tissue is excited.
     """
 
-    mesh: Mesh
+    mesh: Mesh | Voxels
     tissue: Tissue
     cell: AbstractIonicModel
     stimulus: AbstractStimulus
@@ -96,13 +92,13 @@ class Monodomain(AbstractProblem):
                 )
 
     def discretise(self, *, corrected: bool = False) -> System:
-        """Assemble P1 matrices and renumber the nodes for locality.
+        """Assemble the matrices and renumber the nodes for locality.
 
         The coordinates of the nodes, the tissue, the cell and the stimulus may be arrays of JAX,
         traced ones too; the elements of the mesh are concrete.
         """
         mesh = self.mesh
-        pattern = row_pattern(mesh.cells, len(mesh.points))
+        pattern = pattern_of(mesh)
         tensor = self.tissue.diffusion()
         # memory for the matrices of all elements at once would be ten times that of the system
         traced = of_jax(tensor) or of_jax(mesh.points)
@@ -123,22 +119,20 @@ class Monodomain(AbstractProblem):
             correction=correction,
         )
 
-    def _matrices(self, pattern: RowPattern, tensor: Any, block: slice, corrected: bool):
+    def _matrices(self, pattern: AbstractPattern, tensor: Any, block: slice, corrected: bool):
         """What the elements of a block add to mass, its edges, those of L, and the correction."""
         cells = self.mesh.cells[block]
-        gradients, volumes = p1_geometry(self.mesh.points, cells)
-        repeat = library(volumes).repeat
+        elements = elements_of(self.mesh, self.tissue, block)
+        volumes, corners = elements.volumes, cells.shape[1]
         correction = None
         if corrected:
             rate = self.cell.upstroke_rate
-            correction = assemble_correction(
-                self.mesh, self.tissue, pattern, gradients, volumes, rate, block
-            )
-        coupling = edge_stiffness(tensor[block], gradients, volumes)
+            correction = assemble_correction(elements, self.tissue, pattern, rate, block)
+        lumped = library(volumes).repeat(volumes[:, None] / corners, corners, axis=1)
         return (
-            node_sums(pattern, cells, repeat(volumes[:, None] / 4.0, 4, axis=1)),
-            edge_sums(pattern, repeat(volumes[:, None] / 20.0, 6, axis=1), block),
-            edge_sums(pattern, coupling, block),
+            node_sums(pattern, cells, lumped),
+            edge_sums(pattern, volumes[:, None] * elements.mass_shares()[None], block),
+            edge_sums(pattern, elements.stiffness(tensor[block]), block),
             correction,
         )
 

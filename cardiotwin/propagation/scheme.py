@@ -21,7 +21,7 @@ from cardiotwin.numerics.chebyshev import (
 )
 from cardiotwin.numerics.concrete import known
 from cardiotwin.numerics.parabolic import ConjugateSolver, conjugate_solver
-from cardiotwin.numerics.rows import DifferenceOperator, difference_operator, row_sums
+from cardiotwin.numerics.rows import AbstractOperator, difference_operator, row_sums
 from cardiotwin.numerics.subset import Subset
 from cardiotwin.numerics.target import repeat
 from cardiotwin.tissue.stimulus import Pulses, total
@@ -119,7 +119,7 @@ class AbstractLocalStep(eqx.Module):
 class ImplicitStep(AbstractStep):
     """v + A^-1 (dt L v), A = M - theta dt L."""
 
-    rate: DifferenceOperator  # dt L
+    rate: AbstractOperator  # dt L
     solver: ChebyshevSolver | ConjugateSolver
 
     def __call__(self, v: Float[Array, " nodes"], flux: Any = None) -> Float[Array, " nodes"]:
@@ -222,7 +222,7 @@ class ImplicitDiffusion(AbstractDiffusion):
 class ExplicitStep(AbstractStep):
     """Runge-Kutta-Legendre stages; a single one is v + dt M^-1 L v."""
 
-    rate: DifferenceOperator  # dt L
+    rate: AbstractOperator  # dt L
     inverse_mass: Float[Array, " nodes"]
     momentum: Float[Array, " stages"]  # (j - 1) / j
     gain: Float[Array, " stages"]  # (2 j - 1) / j * 2 / (s^2 + s)
@@ -246,8 +246,10 @@ class ExplicitStep(AbstractStep):
             return v + self.inverse_mass * self.rate(v)
         return repeat(self.stages, stage, (v, v))[0]
 
-    def local(self, rows: Subset) -> "LocalExplicitStep":
+    def local(self, rows: Subset) -> "LocalExplicitStep | None":
         """This step for some rows."""
+        if not self.rate.rowwise:
+            return None
         return LocalExplicitStep(
             rows=rows,
             rate=rows.weights(self.rate.weights),
