@@ -3,13 +3,15 @@
 import numpy as np
 
 from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.anatomy.topology import boundary_faces
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ecg.electrodes import Electrodes
 
 FARTHEST_PLAUSIBLE = 1000.0  # mm from the heart; beyond it the unit of the file is wrong
 
 
-def check_clearance(mesh: Mesh, electrodes: Electrodes, clearance: float = 5.0) -> np.ndarray:
+def check_clearance(
+    mesh: Mesh | Voxels, electrodes: Electrodes, clearance: float = 5.0
+) -> np.ndarray:
     """Distance of every electrode from the tissue; an error where one is in or near the heart.
 
     An electrode counts as inside where the convex hull of the mesh holds it: in the wall, in a
@@ -47,10 +49,10 @@ def check_clearance(mesh: Mesh, electrodes: Electrodes, clearance: float = 5.0) 
     return distances
 
 
-def _distance_to_surface(mesh: Mesh, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _distance_to_surface(mesh: Mesh | Voxels, targets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from scipy.spatial import KDTree  # slow to import
 
-    faces = boundary_faces(mesh.cells)
+    faces = mesh.boundary_faces()
     corners = mesh.points[faces]
     centres = corners.mean(axis=1)
     reach = np.linalg.norm(corners - centres[:, None], axis=2).max()

@@ -15,6 +15,7 @@ from jaxtyping import Float
 
 from cardiotwin._types import Millimetres, MillisiemensPerMillimetre
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes
 from cardiotwin.numerics.fem import p1_geometry
@@ -55,7 +56,10 @@ class AbstractVolumeConductor(eqx.Module):
 
     @abstractmethod
     def lead_field(
-        self, mesh: Mesh, sigma_i: Float[np.ndarray, "elements 3 3"], electrodes: Electrodes
+        self,
+        mesh: Mesh | Voxels,
+        sigma_i: Float[np.ndarray, "elements 3 3"],
+        electrodes: Electrodes,
     ) -> LeadField:
         """Return the lead field of `electrodes` for a heart of intracellular `sigma_i` (mS/mm)."""
 
@@ -85,7 +89,10 @@ class UnboundedConductor(AbstractVolumeConductor):
             )
 
     def lead_field(
-        self, mesh: Mesh, sigma_i: Float[np.ndarray, "elements 3 3"], electrodes: Electrodes
+        self,
+        mesh: Mesh | Voxels,
+        sigma_i: Float[np.ndarray, "elements 3 3"],
+        electrodes: Electrodes,
     ) -> LeadField:
         """Return the lead field by quadrature of the Green's function."""
         field = unbounded_lead_field(
@@ -98,7 +105,7 @@ class UnboundedConductor(AbstractVolumeConductor):
 
 
 def unbounded_lead_field(
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     sigma_i: Float[np.ndarray, "elements 3 3"],
     electrodes: Electrodes,
     *,
@@ -134,6 +141,9 @@ def unbounded_lead_field(
     _check_conductivity(mesh, sigma_i, sigma_medium)
     if clearance is not None:
         check_clearance(mesh, electrodes, clearance)
+    if isinstance(mesh, Voxels):
+        sigma_i = np.repeat(sigma_i, TETRAHEDRA_PER_VOXEL, axis=0)
+        mesh = mesh.tetrahedra()
     field = np.zeros((len(electrodes), len(mesh.points)))
     for start in range(0, len(mesh.cells), ELEMENTS_AT_ONCE):
         part = slice(start, start + ELEMENTS_AT_ONCE)
@@ -156,7 +166,7 @@ def _mean_green_gradient(samples: np.ndarray, electrode: np.ndarray) -> np.ndarr
     return np.einsum("qei,qe->ei", towards, distance_2**-1.5) / len(samples)
 
 
-def _check_conductivity(mesh: Mesh, sigma_i: np.ndarray, sigma_medium: float) -> None:
+def _check_conductivity(mesh: Mesh | Voxels, sigma_i: np.ndarray, sigma_medium: float) -> None:
     if not (np.isfinite(sigma_medium) and sigma_medium > 0.0):
         raise ValueError(
             f"sigma_medium is {sigma_medium} mS/mm; expected a positive number such as 0.2."

@@ -8,7 +8,6 @@ from cardiotwin.anatomy.coordinates import HeartAxes, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES, Electrodes
-from cardiotwin.numerics.fem import p1_geometry
 
 # Position across the chest as a fraction of its half width, the left positive.
 ACROSS = {
@@ -164,8 +163,8 @@ def place_electrodes(
                 f"place_electrodes: frame is {frame.tolist()}; expected a rotation whose rows are "
                 "left, posterior and superior (a right-handed frame)."
             )
-    _, volumes = p1_geometry(mesh.points, mesh.cells)
-    centre = np.average(mesh.points[mesh.cells].mean(axis=1), axis=0, weights=volumes)
+    volumes = mesh.volumes()
+    centre = np.average(mesh.centroids(), axis=0, weights=volumes)
     if scale is None:
         scale = float(np.cbrt(volumes.sum() / thorax.wall_volume))
     electrodes = Electrodes(TWELVE_LEAD_ELECTRODES, centre + scale * thorax.electrodes() @ frame)

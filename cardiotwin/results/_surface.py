@@ -6,7 +6,6 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.anatomy.topology import boundary_faces
 
 # Nodes of a cut tetrahedron in order of height: how many lie below the plane, the edges that
 # cross it, and the triangles between the crossings.
@@ -33,7 +32,7 @@ class Surface(NamedTuple):
 
 def outer_surface(mesh: Mesh) -> Surface:
     """The whole boundary of a mesh: epicardium, endocardia and base."""
-    faces = boundary_faces(mesh.cells)
+    faces = mesh.boundary_faces()
     nodes, triangles = np.unique(faces, return_inverse=True)
     return Surface(mesh.points[nodes], triangles.reshape(-1, 3).astype(np.int32), nodes)
 

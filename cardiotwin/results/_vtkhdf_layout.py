@@ -8,10 +8,11 @@ import h5py
 import numpy as np
 
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results._files import reserve
 
 COMPRESSED = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-_VTK_TETRA = 10
+_VTK_TYPES = {4: 10, 8: 12}  # tetrahedra, hexahedra by their number of nodes
 _STEP_CHUNK = 256  # steps a chunk of the small per-step arrays holds
 
 
@@ -70,22 +71,26 @@ def static_field(name: str, values: Any, length: int, what: str) -> np.ndarray:
 
 def write_mesh(
     file: h5py.File,
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     cell_data: Mapping[str, np.ndarray],
     point_data: Mapping[str, np.ndarray],
 ) -> None:
     """Write the mesh, its static fields and the still empty arrays of the steps."""
-    nodes, elements = len(mesh.points), len(mesh.cells)
+    nodes, (elements, corners) = len(mesh.points), mesh.cells.shape
     root = file.create_group("VTKHDF")
     root.attrs["Version"] = np.array([2, 0], np.int64)
     root.attrs.create("Type", b"UnstructuredGrid", dtype=h5py.string_dtype("ascii", 16))
-    for key, count in (("Points", nodes), ("Cells", elements), ("ConnectivityIds", 4 * elements)):
+    for key, count in (
+        ("Points", nodes),
+        ("Cells", elements),
+        ("ConnectivityIds", corners * elements),
+    ):
         root[f"NumberOf{key}"] = np.array([count], np.int64)
     arrays = {
         "Points": mesh.points,
         "Connectivity": mesh.cells.astype(np.int64).ravel(),
-        "Offsets": 4 * np.arange(elements + 1, dtype=np.int64),
-        "Types": np.full(elements, _VTK_TETRA, np.uint8),
+        "Offsets": corners * np.arange(elements + 1, dtype=np.int64),
+        "Types": np.full(elements, _VTK_TYPES[corners], np.uint8),
         **{f"CellData/{name}": a for name, a in cell_data.items()},
         **{f"PointData/{name}": a for name, a in point_data.items()},
     }

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results._files import atomic_path
 from cardiotwin.units import MS_PER_S
 
@@ -126,7 +127,7 @@ def write_wfdb(
 
 def write_vtu(
     path: Path | str,
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     point_data: Mapping[str, np.ndarray] | None = None,
     cell_data: Mapping[str, np.ndarray] | None = None,
 ) -> Path:
@@ -161,7 +162,7 @@ def write_vtu(
                 raise ValueError(f"field {name!r} has {len(array)} rows, the mesh {length} {what}")
     grid = meshio.Mesh(
         mesh.points,
-        [("tetra", mesh.cells)],
+        [("tetra" if mesh.cells.shape[1] == 4 else "hexahedron", mesh.cells)],
         point_data=point_fields,
         cell_data={name: [array] for name, array in cell_fields.items()},
     )

@@ -19,6 +19,7 @@ import h5py
 import numpy as np
 
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results import xdmf
 from cardiotwin.results._files import FULL_ERRNOS, atomic_path, disk_full, reserve
 from cardiotwin.results._vtkhdf_layout import (
@@ -50,7 +51,7 @@ class VTKHDFWriter:
     def __init__(
         self,
         path: Path | str,
-        mesh: Mesh,
+        mesh: Mesh | Voxels,
         *,
         cell_data: Mapping[str, np.ndarray] | None = None,
         point_data: Mapping[str, np.ndarray] | None = None,

@@ -9,6 +9,7 @@ import numpy as np
 
 from cardiotwin.results._files import atomic_path
 
+_SHAPES = {4: "Tetrahedron", 8: "Hexahedron"}
 _KINDS = {1: "Scalar", 3: "Vector", 9: "Tensor"}
 _NUMBER_TYPES = {"f": "Float", "i": "Int", "u": "UInt"}
 
@@ -57,18 +58,18 @@ def write_sidecar(
         hdf_name: name of the VTKHDF file in the same folder.
         times: time of each step, ms.
         points: node coordinates [nodes, 3].
-        connectivity: node indices, flat [4 * elements].
-        elements: number of tetrahedra.
+        connectivity: node indices, flat, 4 of each tetrahedron or 8 of each hexahedron.
+        elements: number of them.
         static: "Node" and "Cell" arrays that hold for all steps.
         dynamic: node arrays in which step i holds rows i * nodes to (i + 1) * nodes.
 
     Raises:
         DiskFull: when it does not fit; an earlier sidecar stays.
     """
-    nodes = points.shape[0]
+    nodes, corners = points.shape[0], connectivity.shape[0] // elements
     constant = [
-        f'<Topology TopologyType="Tetrahedron" NumberOfElements="{elements}">'
-        f"{_item(hdf_name, connectivity, (elements, 4))}</Topology>",
+        f'<Topology TopologyType="{_SHAPES[corners]}" NumberOfElements="{elements}">'
+        f"{_item(hdf_name, connectivity, (elements, corners))}</Topology>",
         f'<Geometry GeometryType="XYZ">{_item(hdf_name, points, points.shape)}</Geometry>',
     ]
     for centre, arrays in static.items():
