@@ -12,6 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh
 from cardiotwin.anatomy.idealised import slab
+from cardiotwin.anatomy.labels import voxels_from_labels
 from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ionic import MitchellSchaeffer
 from cardiotwin.numerics.rows import difference_operator
@@ -279,7 +280,8 @@ def test_activation_agrees_with_tetrahedra(scheme, tabulate):
 
 
 def test_quiet_and_divided_steps_change_nothing():
-    voxels = Voxels(np.ones((24, 16, 9), bool), EDGE)
+    # long enough for the front to be less than the share of the nodes that can be gathered
+    voxels = Voxels(np.ones((72, 7, 6), bool), EDGE)
     fibres = frames(voxels.elements, ROTATION)
     observe = {"activation": ActivationTime(-20.0), "repolarisation": RepolarisationTime()}
     times = []
@@ -414,3 +416,105 @@ def test_runs_spread_over_devices_are_the_same(kind):
     observe = {"v": Snapshots()}
     one, two = (solve(made, 3.0, observe=observe, devices=d, **case) for d in (None, 2))
     np.testing.assert_allclose(one.frames["v"], two.frames["v"], atol=1e-9)
+
+
+def image_of_two_halves():
+    """Labels 1 and 2 side by side within 0, and a crumb of 1 apart."""
+    image = np.zeros((8, 6, 5), int)
+    image[1:4, 1:5, 1:4] = 1
+    image[4:7, 1:5, 1:4] = 2
+    return image
+
+
+def test_labels_become_regions_in_place():
+    image = image_of_two_halves()
+    affine = np.array([[0, -2, 0, 10], [2, 0, 0, -5], [0, 0, 3, 1], [0, 0, 0, 1.0]])
+    both = voxels_from_labels(image, {1: "lv", 2: "rv"}, affine=affine)
+    assert both.volume() == pytest.approx((image > 0).sum() * 12.0)
+    assert both.region_names == ((1, "lv"), (2, "rv"))
+    expected = np.argwhere(image > 0) @ affine[:3, :3].T + affine[:3, 3]
+    np.testing.assert_allclose(both.centroids(), expected)
+    np.testing.assert_array_equal(both.regions, image[image > 0])
+    one = voxels_from_labels(image, 2, spacing=(2.0, 2.0, 3.0))
+    assert one.elements == 36
+    assert one.origin.tolist() == [8.0, 2.0, 3.0]
+
+
+def test_mirrored_images_are_turned_round():
+    image = image_of_two_halves()
+    mirrored = np.diag([-1.0, 1.0, 1.0, 1.0])
+    found = voxels_from_labels(image, [1, 2], affine=mirrored)
+    assert np.linalg.det(found.axes) == pytest.approx(1.0)
+    expected = np.argwhere(image > 0) * [-1.0, 1.0, 1.0]
+    order = np.lexsort(found.centroids().T), np.lexsort(expected.T)
+    np.testing.assert_allclose(found.centroids()[order[0]], expected[order[1]], atol=1e-12)
+    np.testing.assert_array_equal(found.regions[order[0]], image[image > 0][order[1]])
+
+
+@pytest.mark.parametrize("edge", [0.5, 2.0])
+def test_resampling_keeps_place_and_volume(edge):
+    place = np.stack(np.meshgrid(*map(np.arange, (40, 36, 30)), indexing="ij"), -1)
+    centre = np.array([19.5, 17.5, 14.5])
+    ball = (np.linalg.norm((place - centre) / [16, 14, 12], axis=-1) < 1) * 3
+    ball[20:][ball[20:] == 3] = 4
+    fine = voxels_from_labels(ball, [3, 4], spacing=(0.9, 1.0, 1.1))
+    coarse = voxels_from_labels(ball, [3, 4], spacing=(0.9, 1.0, 1.1), edge_length=edge)
+    assert coarse.spacing.tolist() == [edge] * 3
+    assert coarse.volume() == pytest.approx(fine.volume(), rel=0.02)
+    np.testing.assert_allclose(
+        fine.centroids().mean(axis=0), coarse.centroids().mean(axis=0), atol=0.05
+    )
+    # a cube on the border of two labels is of one: the border moves by half a cube at most
+    for label in (3, 4):
+        one, other = (v.centroids()[v.regions == label] for v in (fine, coarse))
+        np.testing.assert_allclose(one.min(axis=0), other.min(axis=0), atol=1.5 * edge)
+        np.testing.assert_allclose(one.mean(axis=0), other.mean(axis=0), atol=0.5 * edge)
+
+
+def test_crumbs_are_refused_or_left_out():
+    image = image_of_two_halves()
+    image[7, 5, 4] = 1
+    with pytest.raises(ValueError, match="2 pieces"):
+        voxels_from_labels(image, [1, 2], spacing=1.0)
+    whole = voxels_from_labels(image, [1, 2], spacing=1.0, largest_component=True)
+    assert whole.mask.shape == (6, 4, 3)
+    assert voxels_from_labels(image, [1, 2], spacing=1.0, allow_components=True).elements == 73
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        (image_of_two_halves(), {"labels": 7, "spacing": 1.0}, "the labels of the image are"),
+        (image_of_two_halves(), {"labels": [], "spacing": 1.0}, "labels is empty"),
+        (image_of_two_halves(), {"labels": 1}, "needs a spacing or an affine"),
+        (image_of_two_halves(), {"labels": 1, "spacing": 0.0}, "positive length"),
+        (image_of_two_halves(), {"labels": 1, "spacing": 1.0, "edge_length": -1.0}, "positive"),
+        (image_of_two_halves() + 0.5, {"labels": 1, "spacing": 1.0}, "labels are whole numbers"),
+        (np.zeros((3, 3), int), {"labels": 0, "spacing": 1.0}, "three axes"),
+        ("/no/such/image.nii.gz", {"labels": 1}, "there is no image"),
+        (
+            image_of_two_halves(),
+            {"labels": 1, "affine": [[1, 0.2, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]},
+            "sheared",
+        ),
+        (image_of_two_halves(), {"labels": 1, "affine": np.eye(3)}, "affine must be"),
+        (image_of_two_halves(), {"labels": 1, "affine": np.zeros((4, 4))}, "not positive"),
+    ],
+)
+def test_images_that_cannot_be_are_refused(image, options, message):
+    with pytest.raises(ValueError, match=message):
+        voxels_from_labels(image, **options)
+
+
+@pytest.mark.realdata
+def test_left_ventricle_of_a_ct(data):
+    nibabel = pytest.importorskip("nibabel")
+    path = data / "ct-labels" / "wh.nii.gz"
+    heart = voxels_from_labels(path, {1: "lv"}, edge_length=2.0, largest_component=True)
+    image = nibabel.load(path)
+    inside = np.argwhere(np.asanyarray(image.dataobj) == 1)
+    volume = len(inside) * np.prod(image.header.get_zooms())
+    assert heart.volume() == pytest.approx(volume, rel=0.01)
+    middle = image.affine[:3, :3] @ inside.mean(axis=0) + image.affine[:3, 3]
+    np.testing.assert_allclose(heart.centroids().mean(axis=0), middle, atol=0.1)
+    assert heart.region_names == ((1, "lv"),)
