@@ -16,6 +16,7 @@ from cardiotwin.anatomy.topology import (
     signed_volumes,
 )
 from cardiotwin.anatomy.topology import unique_edges as unique_edges
+from cardiotwin.numerics.fem import p1_geometry
 
 STANDARD_SURFACES = ("epi", "endo_lv", "endo_rv", "base")
 STANDARD_REGIONS = ("lv", "rv", "septum")
@@ -172,6 +173,11 @@ class Mesh(eqx.Module):
     def centroids(self) -> Float[np.ndarray, "elements 3"]:
         """Centre of every element [elements, 3], mm."""
         return self.points[self.cells].mean(axis=1)
+
+    def gradients(self, values: Float[np.ndarray, " nodes"]) -> Float[np.ndarray, "elements 3"]:
+        """Gradient of a field in every element [elements, 3], a unit per mm."""
+        shapes, _ = p1_geometry(self.points, self.cells)
+        return np.einsum("eai,ea->ei", shapes, np.asarray(values, np.float64)[self.cells])
 
     def unique_edges(self) -> Int[np.ndarray, "edges 2"]:
         """Every edge once [edges, 2], lower node first."""

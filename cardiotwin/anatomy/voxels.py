@@ -176,6 +176,31 @@ class Voxels(eqx.Module):
             allow_components=True,
         )
 
+    def gradients(self, values: Float[np.ndarray, " nodes"]) -> Float[np.ndarray, "voxels 3"]:
+        """Gradient of a field at the centre of every voxel, a unit per mm."""
+        slopes = (2.0 * CORNERS - 1.0) / (4.0 * self.spacing)
+        return (np.asarray(values, np.float64)[self.cells] @ slopes) @ self.axes
+
+    def copies(self, chosen: Bool[np.ndarray, " voxels"], count: int = 1) -> "Voxels":
+        """The largest piece of some of the voxels, so many times side by side, without fields."""
+        label, _ = label_pieces(self.on_grid(chosen, outside=False))
+        size = np.bincount(label.ravel())
+        size[0] = 0
+        piece = label == np.argmax(size)
+        spans = [np.flatnonzero(piece.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        piece = piece[tuple(slice(span[0], span[-1] + 1) for span in spans)]
+        low = np.array([span[0] for span in spans]) * self.spacing
+        apart = np.pad(piece, [(0, 1), (0, 0), (0, 0)])  # so that copies share no node
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # said of the whole
+            return Voxels(
+                np.concatenate([apart] * count),
+                self.spacing,
+                origin=self.origin + low @ self.axes,
+                axes=self.axes,
+                allow_components=True,
+            )
+
     def replaced(self, **changes: Any) -> "Voxels":
         """A copy with some constructor arguments changed, checked anew."""
         names = ("mask", "spacing", "origin", "axes", "regions", "surfaces", "point_data")
@@ -209,6 +234,11 @@ class Voxels(eqx.Module):
                 "voxels, or take thin tissue out",
                 stacklevel=3,
             )
+
+
+def as_tetrahedra(mesh: Mesh | Voxels) -> Mesh:
+    """A mesh itself, or the tetrahedra of voxels, on the same nodes."""
+    return mesh.tetrahedra() if isinstance(mesh, Voxels) else mesh
 
 
 def check_mask(mask: Any) -> Bool[np.ndarray, "x y z"]:

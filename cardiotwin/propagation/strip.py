@@ -1,11 +1,13 @@
 """A strip of tissue cut from a mesh, straight enough to carry a plane wave along it."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from cardiotwin.anatomy.coordinates import heart_axes
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 
 # In edges of the mesh: length of a strip, and width across the wall's tangent.
 LENGTH, WIDTH = 24.0, 7.0
@@ -24,14 +26,14 @@ class Strip(NamedTuple):
         inside: [nodes] whether a node keeps clear of the sides that were cut.
     """
 
-    mesh: Mesh
+    mesh: Mesh | Voxels
     along: np.ndarray
     across: np.ndarray
     position: np.ndarray
     inside: np.ndarray
 
 
-def cut_strip(mesh: Mesh, edge: float) -> Strip:
+def cut_strip(mesh: Mesh | Voxels, edge: float) -> Strip:
     """Cut a strip for measuring conduction velocity.
 
     On a heart it follows the long axis through the lateral wall of the left ventricle, on anything
@@ -69,7 +71,7 @@ def cut_strip(mesh: Mesh, edge: float) -> Strip:
     )
 
 
-def _frame(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _frame(mesh: Mesh | Voxels) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Middle of the strip, its direction, and the tangent of the wall across it."""
     if {"endo_lv", "endo_rv"} <= set(mesh.surfaces):
         axes = heart_axes(mesh)
@@ -81,7 +83,9 @@ def _frame(mesh: Mesh) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return (low + high) / 2, unit[order[0]], unit[order[1]]
 
 
-def _largest_piece(mesh: Mesh, chosen: np.ndarray) -> Mesh:
+def _largest_piece(mesh: Mesh | Voxels, chosen: np.ndarray) -> Mesh | Voxels:
+    if isinstance(mesh, Voxels):
+        return mesh.copies(chosen)
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
@@ -98,3 +102,19 @@ def _largest_piece(mesh: Mesh, chosen: np.ndarray) -> Mesh:
     cells = cells[label == np.bincount(label).argmax()]
     used, local = np.unique(cells, return_inverse=True)
     return Mesh(mesh.points[used], local.reshape(cells.shape))
+
+
+def side_by_side(strips: Sequence[Strip]) -> Mesh | Voxels:
+    """The meshes of many strips as one that falls into pieces, strip by strip.
+
+    Those of voxels must be copies of one.
+    """
+    first = strips[0].mesh
+    if isinstance(first, Voxels):
+        return first.copies(np.ones(first.elements, bool), len(strips))
+    starts = np.cumsum([0] + [len(s.mesh.points) for s in strips[:-1]])
+    return Mesh(
+        np.concatenate([s.mesh.points for s in strips]),
+        np.concatenate([s.mesh.cells + start for s, start in zip(strips, starts, strict=True)]),
+        allow_components=True,
+    )

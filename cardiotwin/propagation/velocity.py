@@ -16,8 +16,8 @@ from scipy.interpolate import PchipInterpolator
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.idealised import slab
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ionic._base import AbstractIonicModel
-from cardiotwin.numerics.fem import p1_geometry
 from cardiotwin.tissue.conductivity import Tissue
 from cardiotwin.tissue.stimulus import NodalStimulus
 
@@ -25,7 +25,7 @@ from .observe import ActivationTime
 from .problem import Monodomain
 from .scheme import AbstractScheme
 from .solve import solve
-from .strip import Strip, cut_strip
+from .strip import Strip, cut_strip, side_by_side
 
 # Ratios h / sqrt(D), ms^1/2: from well resolved waves to waves about to fail.
 RATIOS = (0.4, 0.6, 0.85, 1.15, 1.5, 2.0, 2.6, 3.3, 4.2, 5.2, 6.4, 8.0)
@@ -224,12 +224,7 @@ def _race(cell, tracks, frames, principal, edge, dt, scheme, precision) -> np.nd
     sizes = [len(t.mesh.points) for t in tracks]
     track_of_node = np.repeat(np.arange(len(tracks)), sizes)
     track_of_cell = np.repeat(np.arange(len(tracks)), [len(t.mesh.cells) for t in tracks])
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    mesh = Mesh(
-        np.concatenate([t.mesh.points for t in tracks]),
-        np.concatenate([t.mesh.cells + s for t, s in zip(tracks, starts, strict=True)]),
-        allow_components=True,
-    )
+    mesh = side_by_side(tracks)
     axes = np.asarray(frames)[track_of_cell]
     # sigma_m = 1/2 of equal intra- and extracellular conductivities; chi C_m = 1 uF/mm3
     sigma = 2.0 * np.asarray(principal, float)[track_of_cell]
@@ -250,7 +245,10 @@ def _race(cell, tracks, frames, principal, edge, dt, scheme, precision) -> np.nd
 
 
 def measured_velocity(
-    mesh: Mesh, fibres: Fibres, activation: np.ndarray, elements: np.ndarray | None = None
+    mesh: Mesh | Voxels,
+    fibres: Fibres,
+    activation: np.ndarray,
+    elements: np.ndarray | None = None,
 ) -> dict[str, dict[str, float]]:
     """Velocities that an activation map shows, along and across the fibres.
 
@@ -266,12 +264,11 @@ def measured_velocity(
     Returns:
         For "fibre" and "cross": median and quartiles in m/s, and the number of elements.
     """
-    gradients, _ = p1_geometry(mesh.points, mesh.cells)
-    times = np.asarray(activation, float)[mesh.cells]
-    use = np.isfinite(times).all(axis=1)
+    activation = np.asarray(activation, float)
+    use = np.isfinite(activation[mesh.cells]).all(axis=1)
     if elements is not None:
         use &= elements
-    slowness = np.einsum("ea,eai->ei", times[use], gradients[use])
+    slowness = mesh.gradients(np.where(np.isfinite(activation), activation, 0.0))[use]
     size = np.linalg.norm(slowness, axis=1)
     moving = size > 1e-3  # faster than 1000 m/s is no wave but simultaneous activation
     slowness, size = slowness[moving], size[moving]
@@ -312,7 +309,7 @@ class Tuned(NamedTuple):
 
 
 def tune(
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     tissue: Tissue,
     targets: Mapping[str, tuple[np.ndarray, VelocityTarget]],
     cell: AbstractIonicModel,
@@ -359,7 +356,7 @@ def tune(
 
 
 def tuned_diffusivities(
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     targets: Mapping[str, tuple[np.ndarray, VelocityTarget]],
     cell: AbstractIonicModel,
     *,
@@ -483,7 +480,7 @@ def with_diffusivities(
     return Tuned(replace(tissue, tuning=tuning), table)
 
 
-def mean_edge_length(mesh: Mesh) -> float:
+def mean_edge_length(mesh: Mesh | Voxels) -> float:
     """Mean length of the edges of a mesh, mm."""
     ends = mesh.points[mesh.unique_edges()]
     return float(np.linalg.norm(ends[:, 1] - ends[:, 0], axis=1).mean())
