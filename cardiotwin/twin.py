@@ -14,8 +14,9 @@ from cardiotwin._types import Degrees, Millimetres, Milliseconds
 from cardiotwin._types import MetresPerSecond as Velocity
 from cardiotwin._types import MillivoltsPerMillisecond as Rate
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
-from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, ldrb
+from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, ldrb, mean_fibres, uniform_fibres
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels, as_tetrahedra
 from cardiotwin.ionic._base import AbstractIonicModel, blend
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
@@ -44,7 +45,7 @@ THINNEST = 1e-6
 class Anatomy:
     """A mesh, and its Laplace solutions when something asks for them."""
 
-    def __init__(self, mesh: Mesh):
+    def __init__(self, mesh: Mesh | Voxels):
         self.mesh = mesh
         self._fields: VentricularFields | None = None
 
@@ -52,7 +53,7 @@ class Anatomy:
     def fields(self) -> VentricularFields:
         """Laplace solutions between the named surfaces, solved once."""
         if self._fields is None:
-            self._fields = ventricular_fields(self.mesh)
+            self._fields = ventricular_fields(as_tetrahedra(self.mesh))
         return self._fields
 
 
@@ -83,14 +84,17 @@ class RuleBasedFibres(eqx.Module):
 
     def on(self, anatomy: Anatomy) -> Fibres:
         """Build the fibres of a heart."""
-        return ldrb(
-            anatomy.mesh,
+        found = ldrb(
+            as_tetrahedra(anatomy.mesh),
             alpha_endo=self.alpha_endo,
             alpha_epi=self.alpha_epi,
             beta_endo=self.beta_endo,
             beta_epi=self.beta_epi,
             fields=anatomy.fields,
         )
+        if isinstance(anatomy.mesh, Voxels):
+            return mean_fibres(found, TETRAHEDRA_PER_VOXEL)
+        return found
 
 
 class MeshFibres(eqx.Module):
@@ -99,6 +103,33 @@ class MeshFibres(eqx.Module):
     def on(self, anatomy: Anatomy) -> Fibres:
         """Take the fibres from the mesh's cell data."""
         return fibres_from_mesh(anatomy.mesh)
+
+
+class UniformFibres(eqx.Module):
+    """One direction everywhere, for blocks and for tissue that conducts alike in all directions.
+
+    Args:
+        fibre: direction, of any length but zero.
+        sheet: direction across it; any that is perpendicular when left out.
+    """
+
+    fibre: tuple[float, float, float]
+    sheet: tuple[float, float, float] | None
+
+    def __init__(
+        self,
+        fibre: tuple[float, float, float] = (1.0, 0.0, 0.0),
+        sheet: tuple[float, float, float] | None = None,
+    ):
+        uniform_fibres(1, fibre, sheet)  # refuse what is no frame now
+        self.fibre, self.sheet = fibre, sheet
+
+    def on(self, anatomy: Anatomy) -> Fibres:
+        """The same frame in every element."""
+        return uniform_fibres(len(anatomy.mesh.cells), self.fibre, self.sheet)
+
+
+AnyFibres = RuleBasedFibres | MeshFibres | UniformFibres
 
 
 class Cells(eqx.Module):
@@ -366,9 +397,9 @@ class Twin(NamedTuple):
     @classmethod
     def assemble(
         cls,
-        mesh: Mesh,
+        mesh: Mesh | Voxels,
         *,
-        fibres: RuleBasedFibres | MeshFibres | None = None,
+        fibres: AnyFibres | None = None,
         myocardium: Myocardium | None = None,
         cells: Cells | None = None,
         stimulus: SinusRhythm | AbstractStimulus | None = None,

@@ -7,6 +7,9 @@ epicardium (Streeter et al. 1969, doi:10.1161/01.RES.24.3.339). The sheet angle 
 direction about the fibre, from the outward transmural direction towards the base.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import equinox as eqx
 import numpy as np
 import scipy.sparse as sp
@@ -16,6 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, ventricular_fields
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.numerics.fem import p1_geometry
 
 ElementVectors = Float[np.ndarray, "elements 3"]
@@ -25,6 +29,7 @@ Frames = Float[np.ndarray, "elements 3 3"]
 # span a frame.
 _SMALLEST_SINE = 0.05
 _WORST_SHOWN = 5
+_RIGHT = 5.0  # degrees that fibre and sheet may be off the perpendicular
 
 
 class Fibres(eqx.Module):
@@ -137,7 +142,7 @@ def helix_angle(
     return (angle + 90.0) % 180.0 - 90.0
 
 
-def fibres_from_mesh(mesh: Mesh, *, largest_deviation: float = 5.0) -> Fibres:
+def fibres_from_mesh(mesh: Mesh | Voxels, *, largest_deviation: float = _RIGHT) -> Fibres:
     """Material directions that the mesh carries in its cell data "fibre" and, if there, "sheet".
 
     Fibres are normalised. A sheet direction is made perpendicular to its fibre when it nearly is.
@@ -152,9 +157,48 @@ def fibres_from_mesh(mesh: Mesh, *, largest_deviation: float = 5.0) -> Fibres:
         ValueError: there is no fibre field, its shape is wrong, a vector is zero or not finite, or
             fibre and sheet are not perpendicular; the message names the worst elements.
     """
-    fibre = _direction(mesh, "fibre")
-    if "sheet" in mesh.cell_data:
-        sheet = _direction(mesh, "sheet")
+    return _frames(mesh.cell_data, len(mesh.cells), largest_deviation)
+
+
+def uniform_fibres(elements: int, fibre: Any, sheet: Any = None) -> Fibres:
+    """The same material directions in every element.
+
+    Args:
+        elements: how many there are.
+        fibre: [3], of any length but zero.
+        sheet: [3] across it; the direction nearest to a coordinate axis when left out.
+
+    Raises:
+        ValueError: a vector is zero or not finite, or they are not perpendicular.
+    """
+    given = {"fibre": fibre} | ({} if sheet is None else {"sheet": sheet})
+    frame = _frames({name: np.atleast_2d(vector) for name, vector in given.items()}, 1, _RIGHT)
+    axes = (frame.fibre, frame.sheet, frame.normal)
+    return Fibres(*(np.repeat(axis, elements, axis=0) for axis in axes))
+
+
+def mean_fibres(fibres: Fibres, group: int) -> Fibres:
+    """Material directions of consecutive groups of elements, whatever sign each carries.
+
+    Args:
+        fibres: [elements, 3] each.
+        group: elements in a group, such as the tetrahedra of a voxel.
+    """
+    fibre, sheet = (
+        np.einsum("egi,egj->eij", *[axis.reshape(-1, group, 3)] * 2)
+        for axis in (fibres.fibre, fibres.sheet)
+    )
+    along = np.linalg.eigh(fibre)[1][..., -1]
+    across = np.eye(3) - along[:, :, None] * along[:, None]
+    sheet = np.linalg.eigh(across @ sheet @ across)[1][..., -1]
+    return Fibres(along, sheet, np.cross(along, sheet))
+
+
+def _frames(fields: Mapping[str, Any], elements: int, largest_deviation: float) -> Fibres:
+    """Material directions from the fields "fibre" and, if there, "sheet", checked."""
+    fibre = _direction(fields, elements, "fibre")
+    if "sheet" in fields:
+        sheet = _direction(fields, elements, "sheet")
         cosine = np.einsum("ei,ei->e", fibre, sheet)
         deviation = np.degrees(np.arcsin(np.clip(np.abs(cosine), 0.0, 1.0)))
         worst = np.argsort(-deviation)[:_WORST_SHOWN]
@@ -172,19 +216,19 @@ def fibres_from_mesh(mesh: Mesh, *, largest_deviation: float = 5.0) -> Fibres:
     return Fibres(fibre, sheet, np.cross(fibre, sheet))
 
 
-def _direction(mesh: Mesh, name: str) -> ElementVectors:
+def _direction(fields: Mapping[str, Any], elements: int, name: str) -> ElementVectors:
     """A normalised vector field from the cell data, checked."""
-    field = mesh.cell_data.get(name)
+    field = fields.get(name)
     if field is None:
-        have = ", ".join(repr(key) for key in mesh.cell_data) or "none"
+        have = ", ".join(repr(key) for key in fields) or "none"
         raise ValueError(
             f"the mesh has no cell data {name!r} (it has: {have}); build fibres by rule (ldrb), or "
             "name the file's array when reading it"
         )
     field = np.asarray(field, np.float64)
-    if field.shape != (len(mesh.cells), 3):
+    if field.shape != (elements, 3):
         raise ValueError(
-            f"the cell data {name!r} must hold one vector for each of {len(mesh.cells)} elements, "
+            f"the cell data {name!r} must hold one vector for each of {elements} elements, "
             f"got shape {field.shape}"
         )
     length = np.linalg.norm(field, axis=1)

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from cardiotwin._types import Millimetres
 from cardiotwin.anatomy.voxels import Voxels, check_spacing, label_pieces
@@ -15,6 +15,7 @@ _SKEW = 1e-3
 # A voxel of a resampled grid is tissue where at least this share of it was.
 _TISSUE = 0.5
 _AWAY = 1e-9
+_OUTSIDE = np.iinfo(np.int32).min
 
 
 def voxels_from_labels(
@@ -23,6 +24,7 @@ def voxels_from_labels(
     *,
     affine: Any = None,
     spacing: Any = None,
+    fibre: Any = None,
     edge_length: Millimetres | None = None,
     largest_component: bool = False,
     allow_components: bool = False,
@@ -37,9 +39,12 @@ def voxels_from_labels(
             is left out. Turned and mirrored axes are taken as they are, sheared ones refused.
         spacing: edges of a voxel in mm, where an array has no affine; its first voxel's outer
             corner is then the origin.
+        fibre: a vector of each voxel [x, y, z, 3], or a file of them on the same grid: the fibre's
+            direction in the frame that the affine leads to, of any length but zero in tissue. It
+            becomes the cell data "fibre".
         edge_length: resample to cubes of this edge: a cube is tissue if at least half of it was,
-            and its label is the most frequent one among tissue. The image's own voxels when left
-            out.
+            its label is the most frequent one among tissue, its fibre the main axis of the
+            tissue's. The image's own voxels when left out.
         largest_component: keep the largest piece that hangs together by faces.
         allow_components: keep all pieces.
 
@@ -47,36 +52,82 @@ def voxels_from_labels(
         The grid, cropped to the tissue.
 
     Raises:
-        ValueError: no voxel has one of the labels, the labels are no whole numbers, the axes are
-            sheared, an edge length is not positive, or the tissue falls into pieces.
+        ValueError: there is no such file, no voxel has one of the labels, the labels are no whole
+            numbers, the axes are sheared, an edge length is not positive, the tissue falls into
+            pieces, or the fibres do not fit the image.
         ImportError: a file is named and nibabel is not installed.
     """
     if isinstance(image, str | Path):
         image, affine = _read(Path(image), affine)
     image, names = _checked(image), _names(labels)
-    corner, axes, edges, image = _frame(image, affine, spacing)
-    found, low = _cropped(image, np.isin(image, list(names)))
-    corner = corner + (low * edges) @ axes
+    tissue = np.isin(image, list(names))
+    grid = _framed(image, _fibre(fibre, tissue, affine), affine, spacing)
+    grid = grid.cropped(np.isin(grid.labels, list(names)))
     if edge_length is not None:
-        found, offset = _resampled(found, edges, edge_length, list(names))
-        corner, edges = corner + offset @ axes, check_spacing(edge_length)
-    mask = found != _OUTSIDE
-    if largest_component:
-        mask = _largest(mask)
-    final, low = _cropped(found, mask)
-    present = np.unique(final[final != _OUTSIDE]).tolist()
+        grid = grid.resampled(check_spacing(edge_length), list(names))
+    mask = grid.labels != _OUTSIDE
+    grid = grid.cropped(_largest(mask) if largest_component else mask)
+    mask = grid.labels != _OUTSIDE
+    present = np.unique(grid.labels[mask]).tolist()
     return Voxels(
-        final != _OUTSIDE,
-        edges,
-        origin=corner + (low * edges) @ axes,
-        axes=axes,
-        regions=final,
+        mask,
+        grid.edges,
+        origin=grid.corner,
+        axes=grid.axes,
+        regions=grid.labels,
+        cell_data={} if grid.fibre is None else {"fibre": grid.fibre},
         region_names={k: name for k, name in names.items() if k in present and name},
         allow_components=allow_components,
     )
 
 
-_OUTSIDE = np.iinfo(np.int32).min
+class _Grid(NamedTuple):
+    """An image in its frame; labels outside the tissue are `_OUTSIDE` once it is cropped."""
+
+    labels: Int[np.ndarray, "x y z"]
+    fibre: Float[np.ndarray, "x y z 3"] | None
+    corner: Float[np.ndarray, " 3"]  # outer corner of the first voxel, mm
+    axes: Float[np.ndarray, "3 3"]  # directions, row by row
+    edges: Float[np.ndarray, " 3"]  # mm
+
+    def cropped(self, mask: np.ndarray) -> "_Grid":
+        """The box around a mask, other voxels marked as outside."""
+        if not mask.any():
+            present = np.unique(self.labels[self.labels != _OUTSIDE])
+            raise ValueError(
+                f"no voxel is tissue: the labels of the image are {present[:20].tolist()}; choose "
+                "among them, or a shorter edge_length"
+            )
+        spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+        box = tuple(slice(span[0], span[-1] + 1) for span in spans)
+        low = np.array([span[0] for span in spans])
+        return self._replace(
+            labels=np.where(mask[box], self.labels[box], _OUTSIDE),
+            fibre=None if self.fibre is None else self.fibre[box],
+            corner=self.corner + (low * self.edges) @ self.axes,
+        )
+
+    def resampled(self, edges: np.ndarray, names: list[int]) -> "_Grid":
+        """Labels and fibres on other voxels around the same middle."""
+        size = self.labels.shape * self.edges
+        counts = np.maximum(np.ceil(size / edges - _AWAY).astype(int), 1)
+        offset = 0.5 * (size - counts * edges)
+        old = zip(self.edges, self.labels.shape, counts, edges, offset, strict=True)
+        weights = [_overlaps(*axis) for axis in old]
+        shares = [_weighted(weights, (self.labels == label).astype(np.float32)) for label in names]
+        chosen = np.array(names, np.int32)[np.argmax(shares, axis=0)]
+        tissue = np.sum(shares, axis=0) >= _TISSUE - 1e-5
+        fibre = None
+        if self.fibre is not None:
+            found = np.where((self.labels != _OUTSIDE)[..., None], self.fibre, 0.0)
+            fibre = np.zeros((*counts, 3))
+            fibre[tissue] = _main_axis(weights, found, tissue)
+        return self._replace(
+            labels=np.where(tissue, chosen, _OUTSIDE),
+            fibre=fibre,
+            corner=self.corner + offset @ self.axes,
+            edges=edges,
+        )
 
 
 def _read(path: Path, affine: Any) -> tuple[np.ndarray, Any]:
@@ -122,12 +173,43 @@ def _names(labels: Any) -> dict[int, str]:
     return names
 
 
-def _frame(image: np.ndarray, affine: Any, spacing: Any) -> tuple[np.ndarray, ...]:
-    """Outer corner, axes and edges of an image; it is turned round where they are mirrored."""
+def _fibre(given: Any, tissue: np.ndarray, affine: Any) -> np.ndarray | None:
+    """Unit vectors on the grid of the image."""
+    if given is None:
+        return None
+    if isinstance(given, str | Path):
+        given, other = _read(Path(given), None)
+        if affine is not None and not np.allclose(other, affine, atol=1e-3):
+            raise ValueError(
+                "the image of fibres lies in another place than that of labels: resample it to "
+                f"the same grid (affine {np.asarray(other).tolist()} instead of "
+                f"{np.asarray(affine).tolist()})"
+            )
+    fibre = np.asarray(given, np.float64)
+    if fibre.ndim == 5 and fibre.shape[3] == 1:
+        fibre = fibre[..., 0, :]
+    if fibre.shape != (*tissue.shape, 3):
+        raise ValueError(
+            f"fibre has shape {fibre.shape}, expected {(*tissue.shape, 3)}: one vector for each "
+            "voxel of the image"
+        )
+    length = np.linalg.norm(fibre, axis=-1)
+    bad = tissue & ~(np.isfinite(length) & (length > 1e-9))
+    if bad.any():
+        raise ValueError(
+            f"{int(bad.sum())} of {int(tissue.sum())} tissue voxels have a fibre that is zero or "
+            f"not finite, the first being voxel {np.argwhere(bad)[0].tolist()}: give each a "
+            "direction, or choose labels that have one"
+        )
+    return fibre / np.where(tissue, length, 1.0)[..., None]
+
+
+def _framed(image: np.ndarray, fibre: np.ndarray | None, affine: Any, spacing: Any) -> _Grid:
+    """An image in its frame; it is turned round where its axes are mirrored."""
     if affine is None:
         if spacing is None:
             raise ValueError("an array needs a spacing or an affine: its voxels have no size yet")
-        return np.zeros(3), np.eye(3), check_spacing(spacing), image
+        return _Grid(image, fibre, np.zeros(3), np.eye(3), check_spacing(spacing))
     affine = np.asarray(affine, np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise ValueError(f"affine must be a finite [4, 4] matrix, got {affine!r}")
@@ -146,44 +228,25 @@ def _frame(image: np.ndarray, affine: Any, spacing: Any) -> tuple[np.ndarray, ..
         centre = centre + axes[0] * edges[0] * (image.shape[0] - 1)
         axes = axes * [[-1.0], [1.0], [1.0]]
         image = image[::-1]
-    return centre - 0.5 * edges @ axes, axes, edges, image
+        fibre = None if fibre is None else fibre[::-1]
+    return _Grid(image, fibre, centre - 0.5 * edges @ axes, axes, edges)
 
 
-def _cropped(image: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The box around a mask, other voxels marked as outside; and its lowest voxel."""
-    if not mask.any():
-        present = np.unique(image[image != _OUTSIDE])
-        raise ValueError(
-            f"no voxel is tissue: the labels of the image are {present[:20].tolist()}; choose "
-            "among them, or a shorter edge_length"
-        )
-    spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    box = tuple(slice(span[0], span[-1] + 1) for span in spans)
-    low = np.array([span[0] for span in spans])
-    return np.where(mask[box], image[box], _OUTSIDE), low
+def _weighted(weights: list[np.ndarray], values: np.ndarray) -> np.ndarray:
+    """Means over the voxels of another grid, [x, y, z]."""
+    for axis, weight in enumerate(weights):
+        values = np.moveaxis(np.tensordot(weight, values, axes=(1, axis)), 0, axis)
+    return values
 
 
-def _resampled(
-    image: np.ndarray, edges: np.ndarray, edge_length: float, labels: list[int]
-) -> tuple[np.ndarray, Float[np.ndarray, " 3"]]:
-    """Labels on cubes around the same middle, and the corner of these from that of the image."""
-    new = check_spacing(edge_length)
-    size = image.shape * edges
-    counts = np.maximum(np.ceil(size / new - _AWAY).astype(int), 1)
-    offset = 0.5 * (size - counts * new)
-    weights = [
-        _overlaps(old, count, n, step, shift)
-        for old, count, n, step, shift in zip(edges, image.shape, counts, new, offset, strict=True)
-    ]
-    shares = []
-    for label in labels:
-        share = (image == label).astype(np.float32)
-        for axis, weight in enumerate(weights):
-            share = np.moveaxis(np.tensordot(weight, share, axes=(1, axis)), 0, axis)
-        shares.append(share)
-    total = np.sum(shares, axis=0)
-    chosen = np.array(labels, np.int32)[np.argmax(shares, axis=0)]
-    return np.where(total >= _TISSUE - 1e-5, chosen, _OUTSIDE), offset
+def _main_axis(weights: list[np.ndarray], fibre: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """Direction of the largest eigenvalue of the mean of f f^T, in some voxels [voxels, 3]."""
+    mean = np.empty((int(where.sum()), 3, 3))
+    for i in range(3):
+        for j in range(i + 1):
+            product = fibre[..., i] * fibre[..., j]
+            mean[:, i, j] = mean[:, j, i] = _weighted(weights, product)[where]
+    return np.linalg.eigh(mean)[1][..., -1]
 
 
 def _overlaps(old: float, count: int, n: int, step: float, shift: float) -> np.ndarray:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cardiotwin._types import Millimetres, Milliseconds
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
@@ -17,7 +18,7 @@ from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.propagation.times import WHOLE, check_multirate, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
-from cardiotwin.twin import Cells, MeshFibres, Myocardium, RuleBasedFibres, SinusRhythm, Twin
+from cardiotwin.twin import AnyFibres, Cells, Myocardium, RuleBasedFibres, SinusRhythm, Twin
 
 
 class Solver:
@@ -89,7 +90,7 @@ class Recording:
             raise ValueError(f"Recording: rr is {rr} ms; give a positive interval between beats.")
         self.thorax, self.rr = thorax, rr
 
-    def electrodes(self, mesh: Mesh) -> Electrodes:
+    def electrodes(self, mesh: Mesh | Voxels) -> Electrodes:
         """Read or place the electrodes.
 
         Raises:
@@ -153,7 +154,7 @@ class Experiment:
     """One run: a heart, what excites it, how it is solved and what is written.
 
     Args:
-        mesh: the heart or slab.
+        mesh: the heart or slab: tetrahedra, or voxels of a label image.
         fibres: how its fibres come about.
         ionic: ionic model and cell types.
         tissue: conductivities and target velocities.
@@ -169,8 +170,8 @@ class Experiment:
 
     def __init__(
         self,
-        mesh: Mesh,
-        fibres: RuleBasedFibres | MeshFibres | None = None,
+        mesh: Mesh | Voxels,
+        fibres: AnyFibres | None = None,
         ionic: Cells | None = None,
         tissue: Myocardium | None = None,
         stimulus: SinusRhythm | AbstractStimulus | None = None,

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import as_tetrahedra
 from cardiotwin.ecg.leads import LEAD_NAMES
 from cardiotwin.twin import Twin
 
@@ -33,7 +35,7 @@ def draw(
     journal: Journal,
 ) -> None:
     """Draw the figures, the film and the report that the experiment asks for."""
-    output = experiment.output
+    output, mesh = experiment.output, as_tetrahedra(twin.mesh)
     made: dict[str, Path] = {}
 
     def attempt(key: str, what: str, work: Callable[[], Path]) -> None:
@@ -45,25 +47,25 @@ def draw(
                 journal.warn(f"no {what}: {type(error).__name__}: {error}")
 
     if output.figures:
-        _figures(attempt, experiment, folder, twin, times, recorder, found)
+        _figures(attempt, experiment, folder, mesh, times, recorder, found)
     if output.film and output.frames_every:
-        attempt("film", "film", lambda: _film(folder, twin))
+        attempt("film", "film", lambda: _film(folder, mesh))
     if output.report:
         attempt(
             "report",
             "report",
-            lambda: _report(folder, config_text, twin, times, made, found, journal),
+            lambda: _report(folder, config_text, mesh, times, made, found, journal),
         )
 
 
-def _figures(attempt, experiment, folder, twin, times, recorder, found) -> None:
+def _figures(attempt, experiment, folder, mesh, times, recorder, found) -> None:
     from cardiotwin.results.figures import action_potentials, ecg_paper
     from cardiotwin.results.scene import activation_map
 
     attempt(
         "activation",
         "activation map",
-        lambda: activation_map(folder / ACTIVATION, twin.mesh, times["activation"], cut=True),
+        lambda: activation_map(folder / ACTIVATION, mesh, times["activation"], cut=True),
     )
     ecg = recorder.ecg
     if ecg is not None:
@@ -90,15 +92,15 @@ def _figures(attempt, experiment, folder, twin, times, recorder, found) -> None:
         )
 
 
-def _film(folder: Path, twin: Twin) -> Path:
+def _film(folder: Path, mesh: Mesh) -> Path:
     from cardiotwin.results.film import film
     from cardiotwin.results.vtkhdf import read_steps
 
     with read_steps(folder / FRAMES) as steps:
-        return film(folder / FILM, twin.mesh, steps.frames("V"))
+        return film(folder / FILM, mesh, steps.frames("V"))
 
 
-def _report(folder, config_text, twin, times, made, found, journal) -> Path:
+def _report(folder, config_text, mesh, times, made, found, journal) -> Path:
     from cardiotwin.results.report import write_report
 
     return write_report(
@@ -106,7 +108,7 @@ def _report(folder, config_text, twin, times, made, found, journal) -> Path:
         {**found, "timings_s": journal.timings, "warnings": journal.warnings},
         figures={key: path for key, path in made.items() if key != "film"},
         film=made.get("film"),
-        mesh=twin.mesh,
+        mesh=mesh,
         activation_time=times["activation"],
         config_text=config_text,
     )
