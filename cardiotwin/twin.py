@@ -390,7 +390,7 @@ class Twin(NamedTuple):
     stimulus: AbstractStimulus
 
     @property
-    def mesh(self) -> Mesh:
+    def mesh(self) -> Mesh | Voxels:
         """The heart's mesh."""
         return self.anatomy.mesh
 

@@ -6,9 +6,10 @@ from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 
 
-def named_surface(mesh: Mesh, name: str) -> Int[np.ndarray, "faces 3"]:
+def named_surface(mesh: Mesh | Voxels, name: str) -> Int[np.ndarray, "faces 3"]:
     """A labelled surface of a mesh.
 
     Raises:
@@ -32,7 +33,7 @@ def rim_edges(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "edges 2"]:
     return edges[first[count == 1]]
 
 
-def opening_centre(mesh: Mesh, surface: str) -> Float[np.ndarray, "3"]:
+def opening_centre(mesh: Mesh | Voxels, surface: str) -> Float[np.ndarray, "3"]:
     """Centre of the openings of an endocardial surface in mm, weighted by the length of the rim.
 
     Raises:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from cardiotwin.anatomy.cavity import named_surface, opening_centre
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.topology import areas, component_labels
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.numerics.elliptic import solve_laplace
 from cardiotwin.numerics.fem import p1_geometry, stiffness_matrix
 
@@ -64,7 +65,7 @@ class HeartAxes(NamedTuple):
     third: np.ndarray
 
 
-def heart_axes(mesh: Mesh) -> HeartAxes:
+def heart_axes(mesh: Mesh | Voxels) -> HeartAxes:
     """The heart's own axes from its labelled endocardia.
 
     The long axis runs from the part of the left endocardium farthest from the centre of its
@@ -133,7 +134,7 @@ def _solve_shares(
     return np.concatenate([solved, rest], axis=1).T
 
 
-def _left_apex(mesh: Mesh, opening: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
+def _left_apex(mesh: Mesh | Voxels, opening: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
     """The point of the left endocardium farthest from its opening, in the mean direction there."""
     offset = mesh.points[np.unique(mesh.surfaces["endo_lv"])] - opening
     distance = np.linalg.norm(offset, axis=1)
@@ -163,7 +164,7 @@ def _base_nodes(mesh: Mesh) -> Int[np.ndarray, " n"]:
     return np.unique(faces[share[label] >= _SMALLEST_PATCH * share.sum()])
 
 
-def _area_centre(mesh: Mesh, surface: str) -> Float[np.ndarray, "3"]:
+def _area_centre(mesh: Mesh | Voxels, surface: str) -> Float[np.ndarray, "3"]:
     faces = named_surface(mesh, surface)
     centres = mesh.points[faces].mean(axis=1)
     return np.average(centres, axis=0, weights=areas(mesh.points, faces))

@@ -173,8 +173,10 @@ def uniform_fibres(elements: int, fibre: Any, sheet: Any = None) -> Fibres:
     """
     given = {"fibre": fibre} | ({} if sheet is None else {"sheet": sheet})
     frame = _frames({name: np.atleast_2d(vector) for name, vector in given.items()}, 1, _RIGHT)
-    axes = (frame.fibre, frame.sheet, frame.normal)
-    return Fibres(*(np.repeat(axis, elements, axis=0) for axis in axes))
+    fibre, sheet, normal = (
+        np.repeat(axis, elements, axis=0) for axis in (frame.fibre, frame.sheet, frame.normal)
+    )
+    return Fibres(fibre, sheet, normal)
 
 
 def mean_fibres(fibres: Fibres, group: int) -> Fibres:

@@ -6,6 +6,7 @@ from jaxtyping import Float
 
 from cardiotwin.anatomy.coordinates import HeartAxes, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES, Electrodes
 
@@ -121,7 +122,7 @@ class Thorax(eqx.Module):
 
 
 def place_electrodes(
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     *,
     axes: HeartAxes | None = None,
     thorax: Thorax | None = None,

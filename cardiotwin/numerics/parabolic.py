@@ -18,7 +18,7 @@ from cardiotwin._types import type_array
 from .chebyshev import DiagonalPlusDifference, fewest_iterations, jacobi_bounds
 from .concrete import known, library
 from .conjugate import LEAST_TOLERANCE, Iterated, conjugate_gradients
-from .rows import RowPattern, difference_operator, row_sums
+from .rows import AbstractPattern, difference_operator, row_sums
 
 # Rounding may cost iterations that theory does not count; and the most where the matrix is traced,
 # so that nothing is known of its spectrum.
@@ -72,7 +72,7 @@ class ConjugateSolver(eqx.Module):
 
 
 def conjugate_solver(
-    pattern: RowPattern,
+    pattern: AbstractPattern,
     mass: Float[type_array, " nodes"],
     off_diagonal: Float[type_array, " edges"],
     *,

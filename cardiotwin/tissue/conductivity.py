@@ -12,6 +12,7 @@ from cardiotwin._types import MillisiemensPerMillimetre as Siemens
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.numerics.concrete import known, library, number, numbers
 
 
@@ -102,7 +103,7 @@ class Tissue(eqx.Module):
     @classmethod
     def by_region(
         cls,
-        mesh: Mesh,
+        mesh: Mesh | Voxels,
         fibres: Fibres,
         conductivity: Conductivity | Mapping[str, Conductivity] | None = None,
         *,

@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 from cardiotwin._types import Degrees, Milliseconds
 from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.voxels import Voxels
 
 from .stimulus import NodalStimulus
 
@@ -58,7 +59,7 @@ class EndocardialSite(eqx.Module):
         self.ventricle, self.apicobasal, self.angle = ventricle, float(apicobasal), float(angle)
         self.wall, self.onset = wall, float(onset)
 
-    def locate(self, mesh: Mesh, fields: VentricularFields, axes: HeartAxes) -> int:
+    def locate(self, mesh: Mesh | Voxels, fields: VentricularFields, axes: HeartAxes) -> int:
         """Return the node of the endocardium nearest to the site.
 
         Raises:
@@ -83,7 +84,7 @@ class EndocardialSite(eqx.Module):
             )
         return int(nodes[best])
 
-    def _candidates(self, mesh: Mesh) -> np.ndarray:
+    def _candidates(self, mesh: Mesh | Voxels) -> np.ndarray:
         missing = [name for name in (*SURFACES.values(), "epi") if name not in mesh.surfaces]
         if missing:
             raise ValueError(
@@ -100,7 +101,7 @@ class EndocardialSite(eqx.Module):
         return nodes[septal if self.wall == "septum" else ~septal]
 
 
-def _distance(mesh: Mesh, nodes: np.ndarray, surface: str) -> np.ndarray:
+def _distance(mesh: Mesh | Voxels, nodes: np.ndarray, surface: str) -> np.ndarray:
     """Distance of nodes from the nodes of a surface, mm."""
     tree = KDTree(mesh.points[np.unique(mesh.surfaces[surface])])
     return np.asarray(tree.query(mesh.points[nodes])[0])
@@ -130,7 +131,7 @@ DURRER_SITES = (
 
 
 def sinus_rhythm(
-    mesh: Mesh,
+    mesh: Mesh | Voxels,
     fields: VentricularFields,
     *,
     sites: Sequence[EndocardialSite] = DURRER_SITES,
@@ -182,7 +183,7 @@ def sinus_rhythm(
 
 
 def endocardial_layer(
-    mesh: Mesh, fields: VentricularFields, *, thickness: float = 0.5, up_to: float = 1.0
+    mesh: Mesh | Voxels, fields: VentricularFields, *, thickness: float = 0.5, up_to: float = 1.0
 ) -> np.ndarray:
     """Mask [elements] of the layer that conducts fast for the conduction system.
 
