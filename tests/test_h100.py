@@ -58,9 +58,10 @@ def test_every_part_of_the_run_is_in_the_program(report):
     assert report["frame"]["bytes"] > 9 * 8
 
 
-# What is reached today. Fewer is better: lower these when they fall.
-KERNELS = {"ExplicitDiffusion": 5, "CorrectedDiffusion": 6, "ImplicitDiffusion": 9}
-BYTES = {"ExplicitDiffusion": 351, "CorrectedDiffusion": 605, "ImplicitDiffusion": 900}
+# What is reached today. Fewer is better: lower these when they fall. Halves are launches once in
+# two steps, which are one trip: 7 of them copy gates that the second step cannot write in place.
+KERNELS = {"ExplicitDiffusion": 5.5, "CorrectedDiffusion": 6.5, "ImplicitDiffusion": 9.5}
+BYTES = {"ExplicitDiffusion": 365, "CorrectedDiffusion": 619, "ImplicitDiffusion": 913}
 
 
 def test_nothing_gathered_is_worked_out_anew_for_every_neighbour(report):
