@@ -237,7 +237,7 @@ def test_leads_frame_and_dc_invariance(strip, dtype):
     assert leads.init(v) is None
     frame = eqx.filter_jit(lambda leads, v: leads.frame(None, v, jnp.zeros(())))
     values = frame(leads, v)
-    assert values.dtype == jnp.float64  # the field's, whatever the voltage's
+    assert values.dtype == jnp.float64  # where x64 is on, whatever the voltage's
     # float32 voltages are rounded by 4e-6 mV; the sum itself adds nothing to that
     tolerance = 1e-6 if dtype == jnp.float32 else 1e-12
     np.testing.assert_allclose(values, field @ np.asarray(wavefront(strip, 2.0)), atol=tolerance)
@@ -251,7 +251,7 @@ def test_single_precision_field_stays_within_a_microvolt_hundredth(strip):
     v = wavefront(strip, 4.0)
     leads = Leads(field.astype(np.float32))
     single = leads.frame(None, jnp.asarray(v, jnp.float32), jnp.zeros(()))
-    assert single.dtype == jnp.float32
+    assert single.dtype == jnp.float64  # the sum is not as coarse as its terms
     np.testing.assert_allclose(single, field @ v, atol=1e-5)
     # a shift of the whole voltage must not show: the rows of a rounded field do not sum to zero
     np.testing.assert_allclose(

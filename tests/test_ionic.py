@@ -627,3 +627,16 @@ def test_pacing_refuses_times_off_the_grid():
         single_cell(MODELS["MS"], dt=0.1, every=0.3)
     with pytest.raises(ValueError, match=r"such as 999"):
         pace(MODELS["MS"], dt=0.3, duration=0.3, cycle_length=999.1)
+
+
+def test_a_model_under_way_keeps_all_but_its_start():
+    model = TenTusscherPanfilov2006.endo()
+    v, state = model.initial_arrays((3,))
+    bare = model.under_way()
+    assert bare.start is None
+    for one, other in zip(
+        jax.tree.leaves(rush_larsen(bare, v, state, 0.05)),
+        jax.tree.leaves(rush_larsen(model, v, state, 0.05)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)

@@ -74,14 +74,14 @@ def test_rows_are_numbered_through(monkeypatch):
         weights = rows.weights(rate.weights)
         levels.add(int(rows.level))
         for level in range(int(rows.level), len(subset_module.LEVELS)):
-            here, near = rows.at(level), rows.cut_weights(weights, level)
+            here = rows.at(level)
             nodes, position = np.asarray(here.nodes), np.asarray(here.position)
             np.testing.assert_array_equal(nodes[position[around]], np.flatnonzero(around))
             dense = here.take(x)
             np.testing.assert_array_equal(rows.cut(rows.take(x), level), dense)
             for found in (
-                here.differences(x, dense, near),
-                here.differences(dense, dense, near, dense=True),
+                here.differences(x, dense, weights),
+                here.differences(dense, dense, weights, dense=True),
             ):
                 found = np.asarray(found)[position[inside]]
                 np.testing.assert_allclose(found, expected[inside], rtol=1e-12)
@@ -154,6 +154,28 @@ def test_wave_that_was_not_expected_costs_time_and_nothing_else(monkeypatch):
     assert hasty.stats["repeated_windows"] > 5
     reached = np.isfinite(expected)
     assert np.abs(found[reached] - expected[reached]).max() < 1e-3
+
+
+@pytest.mark.parametrize("stages", [1, 3])
+@pytest.mark.parametrize("shorter", [ExplicitDiffusion(), CorrectedDiffusion(substeps=2)])
+def test_longer_step_keeps_no_operator_of_its_own(shorter, stages):
+    mesh = random_mesh(40, 4)
+    system = passive(mesh, np.zeros(len(mesh.points))).discretise(corrected=True)
+    own = ExplicitDiffusion(stages).setup(system, 4e-4, jnp.float64)
+    other = shorter.setup(system, 1e-4, jnp.float64)
+    beside = own.beside(other, 4)
+    assert beside.rate is other.rate
+    v = jnp.asarray(RNG.normal(size=system.nodes))
+    np.testing.assert_allclose(beside(v), own(v), rtol=1e-12)
+
+
+def test_memory_of_a_node():
+    # weights and columns of 14 neighbours (112 bytes) once, and for 0.4 of the nodes in dense
+    # arrays (45); what changes (17) as it was at the beginning of a window, as it is, and in the
+    # making; pulses, masses, numbers of nodes, the frame (24); room that XLA leaves between them
+    solution, _ = run(1.0, multirate=True, on_frame=lambda frame: None)
+    per_node = solution.stats["device_memory_mib"] * 2**20 / len(MESH.points)
+    assert 230 < per_node < 275
 
 
 def test_parameters_of_every_node_go_with_it():

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin.ecg.electrodes import require_twelve_leads
+from cardiotwin.ionic._base import default_float
 from cardiotwin.propagation.observe import AbstractObservable
 
 LEAD_NAMES = ("I", "II", "III", "aVR", "aVL", "aVF", "V1", "V2", "V3", "V4", "V5", "V6")
@@ -20,8 +21,8 @@ class Leads(AbstractObservable):
 
     The sum cancels heavily: a front of about 100 mV leaves about 1 mV at an electrode. So the mean
     voltage is taken off first (rows of a lead field sum to zero, so it changes nothing but the
-    rounding) and the sum is done in the dtype of the field: float64 where x64 is on, whatever the
-    dtype of the voltage.
+    rounding) and the sum is done in float64 where x64 is on. The field itself may be as coarse as
+    the voltage: its rounding is that of one entry, and no difference of large sums.
 
     Args:
         field: lead field [electrodes, nodes].
@@ -53,9 +54,10 @@ class Leads(AbstractObservable):
     def frame(self, carry: Any, v: Float[Array, " nodes"], t: Array) -> Float[Array, " electrodes"]:
         """Return the potentials [electrodes] in mV at time `t` (ms)."""
         del carry, t
-        v = v.astype(self.field.dtype)
+        field = self.field.astype(default_float())
+        v = v.astype(field.dtype)
         # HIGHEST: a GPU would otherwise multiply float32 with ten bits of mantissa (TF32)
-        return jnp.matmul(self.field, v - jnp.mean(v), precision=jax.lax.Precision.HIGHEST)
+        return jnp.matmul(field, v - jnp.mean(v), precision=jax.lax.Precision.HIGHEST)
 
 
 def twelve_leads(

@@ -108,6 +108,10 @@ class AbstractIonicModel(eqx.Module):
             if "unit" in f.metadata
         )
 
+    def under_way(self) -> Self:
+        """The model without what only the initial state needs; it can still be stepped."""
+        return self
+
     def astype(self, dtype: Any) -> Self:
         """The same model with every numeric parameter as an array of the given float type.
 

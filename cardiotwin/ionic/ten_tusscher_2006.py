@@ -17,6 +17,7 @@ exponential.
 import math
 from typing import Any, ClassVar, NamedTuple, Self
 
+import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -183,6 +184,10 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
     def initial(self) -> tuple[Any, TenTusscherState]:
         """The field `start`."""
         return self.start
+
+    def under_way(self) -> Self:
+        """Without `start`."""
+        return eqx.tree_at(lambda cell: cell.start, self, None)
 
     def stimulus_rates(self, stimulus: Float[ArrayLike, "*nodes"]) -> dict[str, Array]:
         """The stimulus as a potassium current into the cell, as in the published single cell."""

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import scipy.sparse as sp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer, UInt
 from scipy.sparse.csgraph import reverse_cuthill_mckee
 
 from .differences import gather, row_differences
@@ -47,7 +47,7 @@ class AbstractOperator(eqx.Module):
         """Sum of the weights of each row, the negative of the diagonal."""
 
     @abstractmethod
-    def row_columns(self) -> tuple[Int[Array, "width rows"], ...]:
+    def row_columns(self) -> tuple[Integer[Array, "width rows"], ...]:
         """Neighbours of every row, by slices of the rows; no entries unless `rowwise`."""
 
     @abstractmethod
@@ -96,7 +96,7 @@ class RowPattern(AbstractPattern):
         """Lay the weight of every edge out over the rows."""
         padded = jnp.concatenate([edge_weights, jnp.zeros(1, edge_weights.dtype)])
         return DifferenceOperator(
-            columns=tuple(jnp.asarray(c) for c in self.columns),
+            columns=tuple(jnp.asarray(c, jnp.uint32) for c in self.columns),
             weights=tuple(padded[e] for e in self.entries),
         )
 
@@ -137,7 +137,8 @@ class DifferenceOperator(AbstractOperator):
     """The operator of a `RowPattern`."""
 
     rowwise: ClassVar[bool] = True
-    columns: tuple[Int[Array, "width rows"], ...]
+    # unsigned as they are gathered by: XLA would keep a copy of those it has to convert in a loop
+    columns: tuple[UInt[Array, "width rows"], ...]
     weights: tuple[Float[Array, "width rows"], ...]
 
     def __call__(self, x: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
@@ -160,7 +161,7 @@ class DifferenceOperator(AbstractOperator):
         """Sum of the weights of each row, the negative of the diagonal."""
         return jnp.concatenate([w.sum(axis=0) for w in self.weights])
 
-    def row_columns(self) -> tuple[Int[Array, "width rows"], ...]:
+    def row_columns(self) -> tuple[UInt[Array, "width rows"], ...]:
         """Neighbours of every row, by slices of the rows."""
         return self.columns
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from .differences import gather
 
@@ -26,8 +26,8 @@ LINE = 16
 class Region(eqx.Module):
     """The chosen rows of one slice of a pattern: the inner ones, then their rim."""
 
-    columns: Int[Array, "width room"]  # neighbours of every entry, by their rows
-    near: Int[Array, "width room"]  # the same by their entries; of inner rows all have one
+    columns: Integer[Array, "width room"]  # neighbours of every entry, by their rows
+    near: Integer[Array, "width room"]  # the same by their entries; of inner rows all have one
     whole: Int[Array, ""]  # how many rows, with the rim
     rows: int = eqx.field(static=True)  # of the slice
 
@@ -41,7 +41,9 @@ class Subset(eqx.Module):
         inside: which rows are inner ones.
         regions: one a slice of the pattern, one behind the other.
         level: number of the smallest of `LEVELS` that has room for all.
-        largest: number of the level whose room the arrays have.
+        largest: number of the level whose room the arrays over the entries have. The rows of the
+            regions, and of weights, have that of the last level always: what is beyond the room
+            is left out as they are read, and not copied.
     """
 
     nodes: Int[Array, " dense"]
@@ -85,21 +87,23 @@ class Subset(eqx.Module):
         Args:
             x: a value of every row, or of every entry.
             home: x of the entries themselves.
-            weights: of the operator in these rows.
+            weights: of the operator in these rows, with the room of the last level.
             dense: whether x is a value of every entry; then only inner rows come out right.
         """
 
         def total(zero, _):
             out, begin = [], 0
-            for region, weight in zip(self.regions, weights, strict=True):
+            sizes = self._sizes(self.largest)
+            for region, weight, size in zip(self.regions, weights, sizes, strict=True):
                 columns = region.near if dense else region.columns
-                here = jax.lax.slice_in_dim(home, begin, begin + columns.shape[1])
+                here = jax.lax.slice_in_dim(home, begin, begin + size)
                 sums = jnp.zeros_like(here)
                 for k in range(columns.shape[0]):
-                    column = columns[k] + zero.astype(columns.dtype)
-                    sums = sums + weight[k] * (gather(x, column) - here)
+                    column = columns[k, :size] + zero.astype(columns.dtype)
+                    column = self._moved(column, self.largest) if dense else column
+                    sums = sums + weight[k, :size] * (gather(x, column) - here)
                 out.append(sums)
-                begin += columns.shape[1]
+                begin += size
             return out[0] if len(out) == 1 else jnp.concatenate(out)
 
         # One trip of a loop whose length XLA does not know, through columns that it takes to vary
@@ -110,38 +114,28 @@ class Subset(eqx.Module):
 
     def at(self, level: int) -> "Subset":
         """With the room of a smaller level."""
-        regions = tuple(
-            eqx.tree_at(
-                lambda r: (r.columns, r.near),
-                region,
-                (region.columns[:, :size], self._moved(region.near[:, :size], level)),
-            )
-            for region, size in zip(self.regions, self._sizes(level), strict=True)
-        )
         return Subset(
             nodes=self.cut(self.nodes, level),
             position=self._moved(self.position, level),
             inside=self.inside,
-            regions=regions,
+            regions=self.regions,
             level=self.level,
             largest=level,
         )
 
     def cut(self, leaf: Any, level: int) -> Any:
         """What an array over the entries, [dense], has for a smaller level; others as they are."""
-        if jnp.ndim(leaf) == 0:
+        if jnp.ndim(leaf) == 0 or level == self.largest:
             return leaf
         parts = self._parts(leaf)
         return _concatenated(
             [part[:size] for part, size in zip(parts, self._sizes(level), strict=True)]
         )
 
-    def cut_weights(self, slices: tuple[Array, ...], level: int) -> tuple[Array, ...]:
-        """What the weights of an operator have for a smaller level."""
-        return tuple(w[:, :size] for w, size in zip(slices, self._sizes(level), strict=True))
-
     def put(self, leaf: Array, part: Array, level: int) -> Array:
         """The array over the entries with those of a smaller level replaced."""
+        if level == self.largest:
+            return part
         out, begin = [], 0
         for old, size in zip(self._parts(leaf), self._sizes(level), strict=True):
             out += [part[begin : begin + size], old[size:]]
@@ -156,8 +150,8 @@ class Subset(eqx.Module):
         return [room(region.rows, level) for region in self.regions]
 
     def _moved(self, entries: Array, level: int) -> Array:
-        """Numbers of entries in the room of a smaller level."""
-        before = zip(self._sizes(self.largest), self._sizes(level), strict=True)
+        """Numbers of entries in the room of a smaller level than the last."""
+        before = zip(self._sizes(len(LEVELS) - 1), self._sizes(level), strict=True)
         moved, end = entries, 0
         for larger, smaller in list(before)[:-1]:
             end += larger
@@ -166,7 +160,7 @@ class Subset(eqx.Module):
 
 
 def subset(
-    columns: tuple[Int[Array, "width rows"], ...],
+    columns: tuple[Integer[Array, "width rows"], ...],
     inside: Bool[Array, " nodes"],
     around: Bool[Array, " nodes"],
 ) -> Subset:
@@ -201,7 +195,7 @@ def subset(
 
 
 def fits(
-    columns: tuple[Int[Array, "width rows"], ...], chosen: Bool[Array, " nodes"]
+    columns: tuple[Integer[Array, "width rows"], ...], chosen: Bool[Array, " nodes"]
 ) -> Bool[Array, ""]:
     """Whether there is room for the chosen rows, inner ones and rim together."""
     ends = np.cumsum([column.shape[1] for column in columns])

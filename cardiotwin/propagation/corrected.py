@@ -21,7 +21,6 @@ The share beta depends on how well the front is resolved in its direction (`corr
 """
 
 from dataclasses import replace
-from functools import partial
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -115,16 +114,8 @@ class LocalCorrectedStep(AbstractLocalStep):
 
     def at(self, level):
         """With the room of a smaller level."""
-        cut = partial(self.rows.cut_weights, level=level)
-        return LocalCorrectedStep(
-            rows=self.rows.at(level),
-            rate=cut(self.rate),
-            across=cut(self.across),
-            second=cut(self.second),
-            second_across=cut(self.second_across),
-            inverse_mass=self.rows.cut(self.inverse_mass, level),
-            substeps=self.substeps,
-        )
+        inverse_mass = self.rows.cut(self.inverse_mass, level)
+        return replace(self, rows=self.rows.at(level), inverse_mass=inverse_mass)
 
     def _advance(self, v):
         rows, scale = self.rows, self.inverse_mass

@@ -96,6 +96,11 @@ class AbstractStep(eqx.Module):
         del rows
         return None
 
+    def beside(self, shorter: "AbstractStep", stride: int) -> Self:
+        """The same step, with arrays of one that is `stride` times shorter where they will do."""
+        del shorter, stride
+        return self
+
 
 class AbstractLocalStep(eqx.Module):
     """A parabolic step for some of the rows (`numerics.subset`)."""
@@ -227,6 +232,14 @@ class ExplicitStep(AbstractStep):
     momentum: Float[Array, " stages"]  # (j - 1) / j
     gain: Float[Array, " stages"]  # (2 j - 1) / j * 2 / (s^2 + s)
 
+    def beside(self, shorter: AbstractStep, stride: int) -> "ExplicitStep":
+        """With the operator of the shorter step, of which its own is a multiple."""
+        ratio = stride * getattr(shorter, "substeps", 1)
+        rate = getattr(shorter, "rate", self.rate)
+        if rate is self.rate:
+            return self
+        return replace(self, rate=rate, inverse_mass=ratio * self.inverse_mass)
+
     @property
     def stages(self) -> int:
         """Number of stages, one multiplication each."""
@@ -285,7 +298,7 @@ class LocalExplicitStep(AbstractLocalStep):
         rows = self.rows
         return LocalExplicitStep(
             rows.at(level),
-            rows.cut_weights(self.rate, level),
+            self.rate,
             rows.cut(self.inverse_mass, level),
             self.momentum,
             self.gain,
@@ -386,6 +399,11 @@ class Prepared(eqx.Module):
     pulses: tuple[Pulses, ...]
     dt: Float[Array, ""]
 
+    def beside(self, shorter: "Prepared", stride: int) -> "Prepared":
+        """The same, holding what it has in common with a step that is `stride` times shorter."""
+        diffuse = self.diffuse.beside(shorter.diffuse, stride)
+        return Prepared(diffuse, shorter.cell, shorter.pulses, self.dt)
+
     def react(self, v, cell_state, t, fraction):
         """Ionic step of `fraction` dt from time `t`, with the mean stimulus of that time."""
         dt = self.dt * fraction
@@ -403,7 +421,7 @@ class AbstractScheme(eqx.Module):
         """Assemble and factor what the loop reads; everything that needs the host."""
         return Prepared(
             diffuse=self.diffusion.setup(system, dt, dtype),
-            cell=system.cell.astype(dtype),
+            cell=system.cell.under_way().astype(dtype),
             pulses=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), system.pulses),
             dt=jnp.asarray(dt, dtype),
         )

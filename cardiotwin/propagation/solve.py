@@ -158,7 +158,7 @@ def solve(
     quiet = None
     if plan.stride > 1:
         calm = scheme if plan.hops is None else scheme.calm()
-        quiet = calm.setup(system, plan.stride * dt, dtype)
+        quiet = calm.setup(system, plan.stride * dt, dtype).beside(prepared, plan.stride)
     loop = Loop(prepared, quiet, dict(observe or {}), Layout(jnp.asarray(system.pattern.rank)))
     start = fresh = _start(system, loop.observe, dtype)
     if initial is not None:
@@ -178,7 +178,9 @@ def solve(
             )
         reverse = (Checkpointed() if adjoint is None else adjoint).plan(frames, plan.steps)
         plan = plan._replace(hops=None)
-    run = _Run(scheme, system, loop, share(loop), plan, frames, dt, reverse)
+    # unpacked again, the run holds no array twice
+    shared = share(loop)
+    run = _Run(scheme, system, shared.unpack(), shared, plan, frames, dt, reverse)
     if on_frame is None:
         solution = _whole(run, start, stats, throw)
     else:

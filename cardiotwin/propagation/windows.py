@@ -117,29 +117,26 @@ def _window(span: Span, carry: Carry):
     dt = loop.prepared.dt
     before = carry.state.v
     one = jnp.ones((), before.dtype)
-    longer = loop.quiet
+    start = (carry.state, carry.observed)
 
-    def short(state, observed):
-        return _frame(span, loop.prepared, 1, state, observed)
+    def all_nodes(prepared, stride):
+        return lambda state, observed: _frame(span, prepared, stride, state, observed)
 
-    if longer is None:
-        state, observed = short(carry.state, carry.observed)
+    short = all_nodes(loop.prepared, 1)
+    if loop.quiet is None:
+        state, observed = short(*start)
         tally = {"quiet": jnp.int32(0), "busy": one, "repeated": jnp.int32(0)}
     else:
         begin, end = (k.astype(dt.dtype) * dt for k in (first, first + plan.steps))
         quiet = ~carry.wave & ~pulsing(loop.prepared.pulses, begin, end)
         quiet = all_of_batch(quiet)
-        state, observed = jax.lax.cond(
-            quiet,
-            lambda s, o: _frame(span, longer, plan.stride, s, o),
-            short if plan.hops is None else lambda s, o: (s, o),
-            carry.state,
-            carry.observed,
-        )
-        busy, repeated = jnp.where(quiet, 0 * one, one), jnp.asarray(False)
-        if plan.hops is not None:
-            state, observed, busy, repeated = _divided(
-                span, ~quiet, begin, end, carry, (state, observed), short
+        longer = all_nodes(loop.quiet, plan.stride)
+        if plan.hops is None:
+            state, observed = jax.lax.cond(quiet, longer, short, *start)
+            busy, repeated = jnp.where(quiet, 0 * one, one), jnp.asarray(False)
+        else:
+            (state, observed), busy, repeated = _divided(
+                span, quiet, (begin, end), carry, longer, short
             )
         tally = {
             "quiet": quiet.astype(jnp.int32),
@@ -151,58 +148,77 @@ def _window(span: Span, carry: Carry):
     return loop.layout.pin(Carry(state, observed, *found)), tally
 
 
-def _divided(span: Span, wanted, begin, end, carry: Carry, skipped, short):
-    """Advance a window with the nodes divided, if that pays; otherwise with all in short steps.
+# How a window is advanced where nodes can be divided.
+LONGER, DIVIDED, SHORT, DONE = range(4)
 
-    Each way is compiled once: first the divided one, then, if it was not taken or left a rising
-    node out, the whole one.
+
+def _divided(span: Span, quiet, times, carry: Carry, longer, short):
+    """Advance a window: a quiet one in longer steps, any other with the nodes divided if that pays.
+
+    Where a division has left a rising node out, the window is advanced again from its beginning,
+    with all nodes in short steps. Each way is compiled once, and all leave what they find in the
+    same memory: beside the window's beginning there is one more state, not one for each way.
     """
-    plan, loop, first = span.plan, span.loop, span.first
-    prepared, longer, dt = loop.prepared, loop.quiet, loop.prepared.dt
+    plan, loop = span.plan, span.loop
+    prepared, dt = loop.prepared, loop.prepared.dt
     assert plan.hops is not None
-    assert longer is not None
     edges = prepared.diffuse.rate
+    start = (carry.state, carry.observed)
     division = jax.lax.cond(
-        wanted,
-        partial(multirate.divide, edges, prepared, hops=plan.hops),
+        quiet,
         lambda rising, *_: multirate.Division(*[jnp.zeros_like(rising)] * 2),
+        partial(multirate.divide, edges, prepared, hops=plan.hops),
         carry.rising,
-        begin,
-        end,
+        *times,
     )
+    pays = ~quiet & multirate.pays(edges, division)
+    resting = carry.state.v < prepared.cell.activation_threshold
+
+    ways = (longer, partial(_mixed, span, division), short)
+
+    def attempt(so_far):
+        way, tries, *_ = so_far
+        state, observed = jax.lax.switch(way, ways, *start)
+        left_out = ~(state.v - carry.state.v <= multirate.QUIET_RISE * plan.steps * dt)
+        missed = jnp.any(~division.busy & resting & left_out)
+        way = jnp.where((way == DIVIDED) & missed, SHORT, DONE)
+        return way, tries + 1, state, observed
+
+    way = jnp.where(quiet, LONGER, jnp.where(pays, DIVIDED, SHORT))
+    first_try = (way, jnp.int32(0), *start)
+    done = jax.lax.while_loop(lambda so_far: so_far[0] != DONE, attempt, first_try)
+    _, tries, state, observed = done
+    repeated = tries > 1
     share = jnp.mean(division.busy, dtype=dt.dtype)
-    pays = wanted & multirate.pays(edges, division)
+    busy = jnp.where(pays, share + repeated, 1.0)
+    return (state, observed), jnp.where(quiet, 0.0, busy), repeated
+
+
+def _mixed(span: Span, division: multirate.Division, state: State, observed: dict[str, Any]):
+    """Advance a window with the nodes divided."""
+    plan, loop, first = span.plan, span.loop, span.first
+    assert loop.quiet is not None
+    dt = loop.prepared.dt
+
+    def time(i):
+        return (first + i).astype(dt.dtype) * dt
 
     def fold(observed, v_old, v_new, i):
-        t = (first + i).astype(dt.dtype) * dt
         return {
-            name: loop.observe[name].update(value, v_old, v_new, t, dt)
+            name: loop.observe[name].update(value, v_old, v_new, time(i), dt)
             for name, value in observed.items()
         }
 
-    def divided(state, observed):
-        return multirate.mixed_steps(
-            multirate.subset_of(edges, division),
-            prepared,
-            longer,
-            state,
-            lambda i: (first + i).astype(dt.dtype) * dt,
-            (fold, observed),
-            plan.stride,
-            plan.steps,
-        )
-
-    start = (carry.state, carry.observed)
-    state, observed = jax.lax.cond(pays, divided, lambda *_: skipped, *start)
-    resting = carry.state.v < prepared.cell.activation_threshold
-    left_out = ~(state.v - carry.state.v <= multirate.QUIET_RISE * plan.steps * dt)
-    missed = jnp.any(~division.busy & resting & left_out)
-    repeated = pays & missed
-    state, observed = jax.lax.cond(
-        wanted & (~pays | missed), short, lambda *_: (state, observed), *start
+    return multirate.mixed_steps(
+        multirate.subset_of(loop.prepared.diffuse.rate, division),
+        loop.prepared,
+        loop.quiet,
+        state,
+        time,
+        (fold, observed),
+        plan.stride,
+        plan.steps,
     )
-    whole = jnp.where(pays & ~missed, share, 1.0 + repeated * share)
-    return state, observed, jnp.where(wanted, whole, 0.0), repeated
 
 
 def _frame(span: Span, prepared: Prepared, stride: int, state: State, carries):

@@ -158,7 +158,8 @@ def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) ->
     if leads is not None and electrodes is not None:
         with journal.stage("lead field"):
             field = leads.lead_field(twin, electrodes)
-        observe["leads"] = Leads(field.field, field.names)
+        rounded = np.asarray(field.field, experiment.solver.precision)
+        observe["leads"] = Leads(rounded, field.names)
         found["lead_field"] = field.method
     return _Ready(twin, observe, labels, electrodes)
 
