@@ -68,11 +68,12 @@ def test_step_is_the_polynomial_of_the_documentation():
     across = operator(system, np.asarray(correction.across))
     e_f = -operator(system, np.asarray(correction.along_smoothing))
     e_t = -operator(system, np.asarray(correction.across_smoothing))
+    e_m = -operator(system, np.asarray(correction.mixed_smoothing))
     expected = (
         np.eye(system.nodes)
         + dt * whole
         + dt**2 / 2 * whole @ whole
-        + dt * (e_f @ (whole - across) + e_t @ across)
+        + dt * ((e_f + e_m) @ (whole - across) + e_t @ across)
     )
     np.testing.assert_allclose(step_matrix(system, dt), expected, atol=1e-13)
     # two sub-steps are the square of one

@@ -42,7 +42,7 @@ def edge_stiffness(tensor: Any, gradients: Any, volumes: Any) -> Any:
     """
     first, second = TETRAHEDRON_EDGES.T
     xp = library(tensor, gradients, volumes)
-    flux = xp.einsum("eij,eaj->eai", tensor, gradients)
+    flux = gradients @ tensor
     return -volumes[:, None] * xp.einsum("eai,eai->ea", gradients[:, first], flux[:, second])
 
 

@@ -222,6 +222,15 @@ def row_sums(pattern: AbstractPattern, edge_values: Any) -> Any:
     return _segment_sum(edge_values, first, n) + _segment_sum(edge_values, second, n)
 
 
+def differences_by_edges(
+    pattern: AbstractPattern, edge_weights: Float[Array, " edges"], x: Float[Array, "batch nodes"]
+) -> Float[Array, "batch nodes"]:
+    """The operator with these weights, edge by edge: by scatters, for set-up work."""
+    first, second = pattern.edges.T
+    flow = edge_weights[None] * (x[:, second] - x[:, first])
+    return jnp.zeros_like(x).at[:, first].add(flow).at[:, second].add(-flow)
+
+
 def _segment_sum(local, segments: np.ndarray, count: int):
     if isinstance(local, np.ndarray):
         return np.bincount(segments.ravel(), weights=local.ravel(), minlength=count)

@@ -15,9 +15,11 @@ consistent mass exactly. One second pass over the neighbours applies both, and m
 order in time but for terms of h^2 dt (Lax-Wendroff: Donea 1984,
 https://doi.org/10.1002/nme.1620200108):
 
-    w_a = -dt A_a v,    v(t + dt) = v + w_f + w_t - (E_f + dt/2 A) w_f - (E_t + dt/2 A) w_t.
+    w_a = -dt A_a v,    v(t + dt) = v + w_f + w_t - (E_f + E_m + dt/2 A) w_f - (E_t + dt/2 A) w_t.
 
-The share beta depends on how well the front is resolved in its direction (`correction.share`).
+The share beta depends on how well the front is resolved in its direction (`correction.share`) and
+on how much more the elements err than those of a lattice (`irregularity.py`); where they do, a
+third correction, E_m = M^-1 K(mu G_t) on A_f, adds what waves between the two directions lack.
 """
 
 from dataclasses import replace
@@ -171,6 +173,7 @@ class CorrectedDiffusion(AbstractDiffusion):
         rate = dt / n * system.diffusion_edges
         along = self.strength * system.correction.along_smoothing
         across = self.strength * system.correction.across_smoothing
+        mixed = self.strength * system.correction.mixed_smoothing
 
         def lay_out(edges):
             return difference_operator(system.pattern, jnp.asarray(edges, dtype))
@@ -178,8 +181,8 @@ class CorrectedDiffusion(AbstractDiffusion):
         return CorrectedStep(
             rate=lay_out(rate),
             across=lay_out(dt / n * system.correction.across),
-            second=lay_out(0.5 * rate - along),
-            second_across=lay_out(along - across),
+            second=lay_out(0.5 * rate - along - mixed),
+            second_across=lay_out(along + mixed - across),
             inverse_mass=jnp.asarray(1.0 / system.mass, dtype),
             substeps=n,
         )
@@ -230,8 +233,8 @@ def largest_corrected_step(system: System, strength: float = 1.0) -> float:
     def largest(weights):
         return _largest(system.pattern, mass, weights)
 
-    e_f, e_t = (strength * largest(e) for e in smoothing)
-    rate = largest(whole) + largest(whole - across) * e_f + largest(across) * e_t
+    e_f, e_t, e_m = (strength * largest(e) for e in smoothing)
+    rate = largest(whole) + largest(whole - across) * (e_f + e_m) + largest(across) * e_t
     return float("inf") if rate == 0 else 2.0 / rate
 
 
@@ -239,7 +242,7 @@ def _values(system: System) -> tuple[Any, ...]:
     """Mass, and the edges of L, of its part across the fibres, and of both smoothings."""
     found = system.correction
     assert found is not None
-    smoothing = (found.along_smoothing, found.across_smoothing)
+    smoothing = (found.along_smoothing, found.across_smoothing, found.mixed_smoothing)
     return (system.mass, system.diffusion_edges, found.across, *smoothing)
 
 

@@ -58,6 +58,26 @@ class Tetrahedra(AbstractElements):
         """The six edges."""
         return self.edges * 20.0**-0.5
 
+    def interpolation_error(
+        self, axis: Float[type_array, "elements 3"], tensor: Float[type_array, "elements 3 3"]
+    ) -> tuple[Any, Any]:
+        """Energy and forces of the error e of interpolating (axis . x)^2 / 2 linearly; exact.
+
+        The energy is the integral of grad e . tensor grad e, [elements], and the forces are those
+        of grad phi . tensor grad e for the function phi of each corner, [elements, corners].
+        """
+        xp = library(self.gradients, tensor)
+        first, second = TETRAHEDRON_EDGES.T
+        to_corners = np.zeros((4, 6))  # each corner from the centre: a quarter of its three edges
+        to_corners[first, range(6)], to_corners[second, range(6)] = 0.25, -0.25
+        place = xp.einsum("epi,ei->ep", self.edges, axis) @ to_corners.T
+        slope = xp.einsum("ec,eci->ei", 0.5 * place**2, self.gradients)  # at the centre it is 0
+        flux = xp.einsum("eij,ej->ei", tensor, slope)
+        along = xp.einsum("ei,ei->e", xp.einsum("eij,ej->ei", tensor, axis), axis)
+        energy = along * (place**2).sum(axis=1) / 20.0 + (slope * flux).sum(axis=1)
+        forces = xp.einsum("eci,ei->ec", self.gradients, self.volumes[:, None] * flux)
+        return self.volumes * energy, forces
+
 
 class VoxelElements(AbstractElements):
     """Trilinear elements on voxels, integrated at their centres.

@@ -1,5 +1,6 @@
 """The monodomain problem, and the discrete system that the time loop runs on."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -17,8 +18,9 @@ from cardiotwin.numerics.rows import AbstractPattern, edge_sums, node_sums
 from cardiotwin.tissue.conductivity import Tissue
 from cardiotwin.tissue.stimulus import AbstractStimulus, Pulses, reorder
 
+from . import irregularity
 from .correction import Correction, assemble_correction
-from .elements import elements_of, pattern_of
+from .elements import Tetrahedra, elements_of, pattern_of
 
 
 class System(eqx.Module):
@@ -103,11 +105,12 @@ class Monodomain(AbstractProblem):
         # memory for the matrices of all elements at once would be ten times that of the system
         traced = of_jax(tensor) or of_jax(mesh.points)
         blocks = [slice(None)] if traced else _blocks(len(mesh.cells))
-        matrices = [self._matrices(pattern, tensor, block, corrected) for block in blocks[:1]]
-        for block in blocks[1:]:
-            more = self._matrices(pattern, tensor, block, corrected)
-            matrices[0] = jax.tree.map(np.add, matrices[0], more)
-        mass, mass_edges, diffusion_edges, correction = matrices[0]
+        mass, mass_edges, diffusion_edges = _summed(
+            blocks, lambda block: self._matrices(pattern, tensor, block)
+        )
+        correction = None
+        if corrected:
+            correction = self._correction(pattern, tensor, diffusion_edges, blocks)
         return System(
             pattern=pattern,
             points=mesh.points[pattern.order],
@@ -119,22 +122,46 @@ class Monodomain(AbstractProblem):
             correction=correction,
         )
 
-    def _matrices(self, pattern: AbstractPattern, tensor: Any, block: slice, corrected: bool):
-        """What the elements of a block add to mass, its edges, those of L, and the correction."""
+    def _matrices(self, pattern: AbstractPattern, tensor: Any, block: slice):
+        """What the elements of a block add to mass, to its edges, and to those of L."""
         cells = self.mesh.cells[block]
         elements = elements_of(self.mesh, self.tissue, block)
         volumes, corners = elements.volumes, cells.shape[1]
-        correction = None
-        if corrected:
-            rate = self.cell.upstroke_rate
-            correction = assemble_correction(elements, self.tissue, pattern, rate, block)
         lumped = library(volumes).repeat(volumes[:, None] / corners, corners, axis=1)
         return (
             node_sums(pattern, cells, lumped),
             edge_sums(pattern, volumes[:, None] * elements.mass_shares()[None], block),
             edge_sums(pattern, elements.stiffness(tensor[block]), block),
-            correction,
         )
+
+    def _correction(
+        self, pattern: AbstractPattern, tensor: Any, edges: Any, blocks: list[slice]
+    ) -> Correction:
+        """The correction, with the share that suits the mesh."""
+        mesh, tissue, rate = self.mesh, self.tissue, self.cell.upstroke_rate
+
+        def errors(block):
+            elements, cells = elements_of(mesh, tissue, block), mesh.cells[block]
+            assert isinstance(elements, Tetrahedra)
+            return irregularity.spent(elements, tensor[block], tissue, pattern, cells, block)
+
+        def assembled(block):
+            elements = elements_of(mesh, tissue, block)
+            return assemble_correction(elements, tissue, pattern, rate, block, excess)
+
+        if isinstance(mesh, Voxels):  # a lattice
+            excess = irregularity.LATTICE
+        else:
+            excess = irregularity.excess(_summed(blocks, errors), pattern, edges)
+        return _summed(blocks, assembled)
+
+
+def _summed(blocks: list[slice], work: Callable[[slice], Any]) -> Any:
+    """The sum of what `work` finds on each block of elements."""
+    total = work(blocks[0])
+    for block in blocks[1:]:
+        total = jax.tree.map(np.add, total, work(block))
+    return total
 
 
 # Elements whose matrices are worked out at a time, for what they need to stay in the cache; on
