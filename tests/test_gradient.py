@@ -156,7 +156,13 @@ def everywhere(seed):
 
 
 @pytest.mark.parametrize(
-    "scheme", [Strang(), Godunov(ExplicitDiffusion()), Godunov(CorrectedDiffusion())]
+    "scheme",
+    [
+        Strang(),
+        Godunov(ExplicitDiffusion()),
+        Godunov(CorrectedDiffusion()),
+        Strang(ionic_step="grl2"),
+    ],
 )
 def test_gradients_of_other_schemes(scheme):
     scheme = scheme.frozen(problem(CONCRETE), DT)

@@ -4,7 +4,8 @@ The equations of the demonstration of fenicsx-beat (https://github.com/finsberg/
 reaction v' = -v, s' = v under a stimulus that varies in time, solved by v = phi e^t sin t and
 s = phi e^t (sin t - cos t) / 2. Here phi is an eigenvector of the scheme's own discrete diffusion,
 so that no error in space is left, and two reactions are compared: one integrated exactly, which
-shows the splitting alone, and the one that the solver takes, forward Euler in the voltage.
+shows the splitting alone, and the ones that the solver offers: forward Euler in the voltage by
+default, or generalised Rush-Larsen.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from verification import SCHEMES, slope, unit_mesh
 
 from cardiotwin._types import param
 from cardiotwin.ionic._base import AbstractIonicModel
-from cardiotwin.ionic.stepping import rush_larsen
+from cardiotwin.ionic.stepping import stepper
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.scheme import Prepared
 from cardiotwin.propagation.solve import solve
@@ -85,7 +86,8 @@ class OwnReaction(Prepared):
 
     def react(self, v, cell_state, t, fraction):
         dt = self.dt * fraction
-        return rush_larsen(self.cell, v, cell_state, dt, self.cell.stimulus(t + dt / 2))
+        stimulus = self.cell.stimulus(t + dt / 2)
+        return stepper(self.ionic_step)(self.cell, v, cell_state, dt, stimulus)
 
 
 def with_reaction(scheme, reaction):
@@ -155,3 +157,9 @@ def test_order_with_an_exact_reaction(name, tabulate):
 def test_order_with_the_reaction_of_the_solver(name, tabulate):
     # forward Euler in the voltage: of first order whatever the splitting
     check(tabulate, name, "the solver's", 1, errors(SCHEMES[name].scheme, OwnReaction))
+
+
+@pytest.mark.parametrize(("name", "kind", "order"), [("Godunov", "grl2", 1), ("Strang", "grl2", 2)])
+def test_order_with_generalised_rush_larsen(name, kind, order, tabulate):
+    scheme = dataclasses.replace(SCHEMES[name].scheme, ionic_step=kind)
+    check(tabulate, name, kind, order, errors(scheme, OwnReaction))

@@ -1,10 +1,11 @@
-"""Ionic models of cardiac cells, one Rush-Larsen stepper for all, and pacing of single cells."""
+"""Ionic models of cardiac cells, time steps that suit them all, and pacing of single cells."""
 
 from cardiotwin.ionic._base import AbstractIonicModel as AbstractIonicModel
 from cardiotwin.ionic._base import Parameter as Parameter
 from cardiotwin.ionic._base import blend as blend
 from cardiotwin.ionic._base import heaviside as heaviside
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio as BuenoOrovio
+from cardiotwin.ionic.generalised import generalised_rush_larsen as generalised_rush_larsen
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer as MitchellSchaeffer
 from cardiotwin.ionic.pacing import action_potential_duration as action_potential_duration
 from cardiotwin.ionic.pacing import pace as pace

@@ -39,7 +39,7 @@ class AbstractIonicModel(eqx.Module):
         State: named tuple of the variables other than the membrane potential.
         gates: names of those state variables whose rate, at a fixed potential and fixed other
             variables, is affine in the gate itself and free of the other gates. They are advanced
-            exactly (Rush-Larsen); all others by forward Euler.
+            exactly (Rush-Larsen), whichever step is taken.
         slow: names of the variables whose change in one time step is below the resolution of
             float32 beside their value. They keep their drift when held in float64
             (`initial_arrays(..., slow_dtype=...)`).

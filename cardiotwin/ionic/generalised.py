@@ -12,6 +12,8 @@ Order 1 is that of Sundnes et al. 2009, https://doi.org/10.1109/TBME.2009.201473
 rates are linearised at the middle of the step, as Perego and Veneziani do (ETNA 35:234-256, 2009);
 Sundnes et al. evaluate f_i at z with y_i in the place of z_i instead, which is the same where f_i
 is affine in y_i and would take one evaluation of the model for each variable where it is not.
+
+Gates come out exact at the potential that the slopes are taken at, so they stay between 0 and 1.
 """
 
 from typing import Any
@@ -21,7 +23,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel, default_float
-from cardiotwin.ionic.stepping import phi1
+from cardiotwin.numerics.elementary import phi1
+from cardiotwin.numerics.target import repeat
 
 POTENTIAL = ""  # name of the potential among the state variables
 
@@ -57,20 +60,26 @@ def generalised_rush_larsen(
     dtype = v.dtype
     model = model.astype(dtype)
     dt, stimulus = jnp.asarray(dt, dtype), jnp.asarray(stimulus, dtype)
-    kept = {
+    old = {
         k: x if hasattr(x, "dtype") else jnp.asarray(x, dtype) for k, x in state._asdict().items()
     }
-    kept[POTENTIAL] = v
-    old = {name: x.astype(dtype) for name, x in kept.items()}
+    old[POTENTIAL] = v
 
-    rates, slopes = _linearised(model, old, stimulus)
-    if order == 2:
-        half = 0.5 * dt
-        middle = {k: old[k] + half * rates[k] * phi1(half * slopes[k]) for k in old}
-        rates, slopes = _linearised(model, middle, stimulus)
-        rates = {k: rates[k] + slopes[k] * (old[k] - middle[k]) for k in old}
-    moved = {k: dt * rates[k] * phi1(dt * slopes[k]) for k in old}
-    new = {k: x + moved[k].astype(x.dtype) for k, x in kept.items()}
+    def trip(k: Any, y: dict[str, Array]) -> dict[str, Array]:
+        """The step from the old values, linearised at those that the trip before has come to."""
+        length = jnp.where(k < order - 1, 0.5 * dt, dt)
+        rates, slopes = _linearised(
+            model, {name: x.astype(dtype) for name, x in y.items()}, stimulus
+        )
+        new = {}
+        for name, x in old.items():
+            rate = rates[name] - slopes[name] * (y[name] - x).astype(dtype)
+            new[name] = x + (length * rate * phi1(length * slopes[name])).astype(x.dtype)
+        return new
+
+    # A loop keeps the middle in memory; written out on a CPU, XLA works it out anew for every
+    # result (ten Tusscher-Panfilov: 13 times the cost of a Rush-Larsen step instead of 3).
+    new = repeat(order, trip, old)
     return new.pop(POTENTIAL), type(state)(**new)
 
 

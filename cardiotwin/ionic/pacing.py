@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel, default_float
-from cardiotwin.ionic.stepping import rush_larsen
+from cardiotwin.ionic.stepping import IonicStep, stepper
 
 
 def single_cell(
@@ -24,6 +24,7 @@ def single_cell(
     initial: tuple[Any, Any] | None = None,
     conserve_charge: bool = True,
     dtype: Any = None,
+    ionic_step: IonicStep = "rush_larsen",
 ) -> tuple[Float[np.ndarray, "times"], Float[np.ndarray, "times *cells"]]:
     """Pace single cells and record their membrane potential.
 
@@ -40,12 +41,14 @@ def single_cell(
         conserve_charge: count the stimulus as a current of ions (`stimulus_rates`), without which
             the concentrations of a cell that is paced for long drift for ever.
         dtype: float type; JAX's default where None.
+        ionic_step: "rush_larsen", or "grl1" or "grl2" for generalised Rush-Larsen of that order.
 
     Returns:
         Times in ms from 0 to beats * cycle_length, and potentials in mV at those times.
 
     Raises:
-        ValueError: a time is not a multiple of the time step or of the recording interval.
+        ValueError: a time is not a multiple of the time step or of the recording interval, or
+            there is no such ionic step.
     """
     every = dt if every is None else every
     stride = _steps(every, dt, "every", "dt")
@@ -53,7 +56,9 @@ def single_cell(
     stimulated = _steps(duration, dt, "duration", "dt")
     dtype = default_float() if dtype is None else dtype
     start = _start(model, initial, dtype)
-    protocol = _Protocol(model, dt, amplitude, stimulated, frames * stride, conserve_charge, dtype)
+    protocol = _Protocol(
+        model, dt, amplitude, stimulated, frames * stride, conserve_charge, dtype, ionic_step
+    )
     v = np.asarray(protocol.record(start, beats * frames, stride))
     return every * np.arange(len(v) + 1), np.concatenate([np.asarray(start[0])[None], v])
 
@@ -69,6 +74,7 @@ def pace(
     initial: tuple[Any, Any] | None = None,
     conserve_charge: bool = True,
     dtype: Any = None,
+    ionic_step: IonicStep = "rush_larsen",
 ) -> tuple[Array, Any]:
     """Pace single cells without recording; arguments as in `single_cell`.
 
@@ -80,7 +86,9 @@ def pace(
     stimulated = _steps(duration, dt, "duration", "dt")
     dtype = default_float() if dtype is None else dtype
     start = _start(model, initial, dtype)
-    protocol = _Protocol(model, dt, amplitude, stimulated, cycle, conserve_charge, dtype)
+    protocol = _Protocol(
+        model, dt, amplitude, stimulated, cycle, conserve_charge, dtype, ionic_step
+    )
     return protocol.advance(start, jnp.asarray(0), jnp.asarray(beats * cycle))
 
 
@@ -135,6 +143,7 @@ class _Protocol(eqx.Module):
     stimulated: Array
     cycle: Array
     conserve_charge: bool = eqx.field(static=True)
+    ionic_step: IonicStep = eqx.field(static=True)
 
     def __init__(
         self,
@@ -145,17 +154,19 @@ class _Protocol(eqx.Module):
         cycle: int,
         conserve_charge: bool,
         dtype: Any,
+        ionic_step: IonicStep,
     ):
+        stepper(ionic_step)
         self.model = model.astype(dtype)
         self.dt, self.amplitude = jnp.asarray(dt, dtype), jnp.asarray(amplitude, dtype)
         self.stimulated, self.cycle = jnp.asarray(stimulated), jnp.asarray(cycle)
-        self.conserve_charge = conserve_charge
+        self.conserve_charge, self.ionic_step = conserve_charge, ionic_step
 
     def step(self, i: Array, carry: tuple[Array, Any]) -> tuple[Array, Any]:
         """Step number i, counted from the first stimulus."""
         on = i % self.cycle < self.stimulated
         stimulus = jnp.where(on, self.amplitude, jnp.zeros_like(self.amplitude))
-        v, state = rush_larsen(self.model, *carry, self.dt, stimulus)
+        v, state = stepper(self.ionic_step)(self.model, *carry, self.dt, stimulus)
         carried = self.model.stimulus_rates(stimulus) if self.conserve_charge else {}
         added = {name: getattr(state, name) + self.dt * rate for name, rate in carried.items()}
         return v, state._replace(**added)

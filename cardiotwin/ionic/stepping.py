@@ -1,5 +1,7 @@
 """One time step for every ionic model: Rush-Larsen for the gates, forward Euler for the rest.
 
+`stepper` gives this step or a generalised one (`cardiotwin.ionic.generalised`) by its name.
+
 At a fixed potential a gate g of a Hodgkin-Huxley type model obeys dg/dt = a - b g with a and b
 free of g, so its equation is solved exactly over a step (Rush and Larsen 1978,
 https://doi.org/10.1109/TBME.1978.326270):
@@ -15,14 +17,37 @@ conduction velocity falls (by 5 % at 0.05 ms); with the mean it stays within 1 %
 evaluates the currents a second time, about a tenth of an ionic step (docs/decisions/0008).
 """
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel, default_float
+from cardiotwin.ionic.generalised import generalised_rush_larsen
 from cardiotwin.numerics.elementary import phi1
+
+IonicStep = Literal["rush_larsen", "grl1", "grl2"]
+"""Rush-Larsen, or generalised Rush-Larsen of first or second order (`generalised_rush_larsen`)."""
+
+
+def stepper(ionic_step: IonicStep) -> Callable[..., tuple[Array, Any]]:
+    """The function that advances a model by one time step: (model, v, state, dt, stimulus).
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    steps = {
+        "rush_larsen": rush_larsen,
+        "grl1": partial(generalised_rush_larsen, order=1),
+        "grl2": partial(generalised_rush_larsen, order=2),
+    }
+    if ionic_step not in steps:
+        names = ", ".join(repr(name) for name in get_args(IonicStep))
+        raise ValueError(f"ionic_step is {ionic_step!r}; give one of {names}.")
+    return steps[ionic_step]
 
 
 def rush_larsen(

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin.ionic._base import AbstractIonicModel
-from cardiotwin.ionic.stepping import rush_larsen
+from cardiotwin.ionic.stepping import IonicStep, stepper
 from cardiotwin.numerics.chebyshev import (
     ChebyshevSolver,
     chebyshev_solver,
@@ -398,6 +398,7 @@ class Prepared(eqx.Module):
     cell: AbstractIonicModel
     pulses: tuple[Pulses, ...]
     dt: Float[Array, ""]
+    ionic_step: IonicStep = eqx.field(static=True, default="rush_larsen")
 
     def beside(self, shorter: "Prepared", stride: int) -> "Prepared":
         """The same, holding what it has in common with a step that is `stride` times shorter."""
@@ -407,15 +408,20 @@ class Prepared(eqx.Module):
     def react(self, v, cell_state, t, fraction):
         """Ionic step of `fraction` dt from time `t`, with the mean stimulus of that time."""
         dt = self.dt * fraction
-        return rush_larsen(self.cell, v, cell_state, dt, total(self.pulses, t, dt))
+        step = stepper(self.ionic_step)
+        return step(self.cell, v, cell_state, dt, total(self.pulses, t, dt))
 
 
 class AbstractScheme(eqx.Module):
     """Advances the state from frame to frame: `start`, then steps, the last by `finish`."""
 
     diffusion: eqx.AbstractVar[AbstractDiffusion]
+    ionic_step: eqx.AbstractVar[IonicStep]
     peels_last: ClassVar[bool] = True
     """Whether the last step of a frame differs from the others (`finish` is not `step`)."""
+
+    def __check_init__(self):
+        stepper(self.ionic_step)
 
     def setup(self, system: System, dt: float, dtype: Any) -> Prepared:
         """Assemble and factor what the loop reads; everything that needs the host."""
@@ -424,6 +430,7 @@ class AbstractScheme(eqx.Module):
             cell=system.cell.under_way().astype(dtype),
             pulses=jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), system.pulses),
             dt=jnp.asarray(dt, dtype),
+            ionic_step=self.ionic_step,
         )
 
     def frozen(self, problem: AbstractProblem, dt: float, *, headroom: float = 1.2) -> Self:
@@ -465,9 +472,15 @@ class AbstractScheme(eqx.Module):
 
 
 class Godunov(AbstractScheme):
-    """Diffusion, then reaction: first order in dt (Godunov splitting)."""
+    """Diffusion, then reaction: first order in dt (Godunov splitting).
+
+    Args:
+        diffusion: the parabolic step.
+        ionic_step: "rush_larsen", or "grl1" or "grl2" for generalised Rush-Larsen of that order.
+    """
 
     diffusion: AbstractDiffusion = ImplicitDiffusion()
+    ionic_step: IonicStep = "rush_larsen"
     peels_last: ClassVar[bool] = False
 
     def start(self, prepared, state, t):
@@ -487,9 +500,17 @@ class Godunov(AbstractScheme):
 
 
 class Strang(AbstractScheme):
-    """Half reaction, diffusion, half reaction; adjacent halves are one step inside a frame."""
+    """Half reaction, diffusion, half reaction; adjacent halves are one step inside a frame.
+
+    Of second order in dt where all three are: with "grl2" and Crank-Nicolson (theta 0.5).
+
+    Args:
+        diffusion: the parabolic step.
+        ionic_step: as of `Godunov`.
+    """
 
     diffusion: AbstractDiffusion = ImplicitDiffusion()
+    ionic_step: IonicStep = "rush_larsen"
 
     def start(self, prepared, state, t):
         """Enter a frame."""
