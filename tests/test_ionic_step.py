@@ -355,10 +355,10 @@ def test_unknown_steps_are_refused_before_any_work():
     choice = "ionic_step is 'grl3'; give one of 'rush_larsen', 'grl1', 'grl2'"
     for scheme in (Godunov, Strang):
         with pytest.raises(ValueError, match=choice):
-            scheme(ionic_step="grl3")
+            scheme(ionic_step="grl3")  # pyright: ignore[reportArgumentType]
     for run in (single_cell, pace):
         with pytest.raises(ValueError, match=choice):
-            run(MODELS["MS"], ionic_step="grl3")
+            run(MODELS["MS"], ionic_step="grl3")  # pyright: ignore[reportArgumentType]
     v, state = MODELS["MS"].initial_arrays(1)
     with pytest.raises(ValueError, match="order is 3; give 1 or 2"):
         generalised_rush_larsen(MODELS["MS"], v, state, 0.1, order=3)
