@@ -1,5 +1,6 @@
 """Voxel grids: their operators against algebra and exact solutions, runs beside tetrahedra."""
 
+import itertools
 import re
 
 import equinox as eqx
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.test_util import check_grads
+from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation
 
 from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh
@@ -498,12 +500,106 @@ def test_crumbs_are_refused_or_left_out():
             "sheared",
         ),
         (image_of_two_halves(), {"labels": 1, "affine": np.eye(3)}, "affine must be"),
-        (image_of_two_halves(), {"labels": 1, "affine": np.zeros((4, 4))}, "not positive"),
+        (
+            image_of_two_halves(),
+            {"labels": 1, "affine": np.diag([0.0, 0.0, 0.0, 1.0])},
+            "not positive",
+        ),
+        (
+            image_of_two_halves(),
+            {"labels": 1, "affine": np.eye(4) + np.eye(4)[[3]].T @ [[1, 2, 3, 0]]},
+            "transposed",
+        ),
+        (image_of_two_halves(), {"labels": 1, "affine": np.eye(4), "spacing": 3.0}, "leave the sp"),
+        (image_of_two_halves(), {"labels": 1.5, "spacing": 1.0}, "1.5 is no whole number"),
+        (image_of_two_halves(), {"labels": "lv", "spacing": 1.0}, "'lv' is no whole number"),
+        (image_of_two_halves(), {"labels": None, "spacing": 1.0}, "None is no whole number"),
+        (image_of_two_halves(), {"labels": {"lv": 1}, "spacing": 1.0}, "'lv' is no whole number"),
+        (image_of_two_halves() + 2**32, {"labels": 1, "spacing": 1.0}, "do not fit 32 bits"),
+        (image_of_two_halves().astype(str), {"labels": 1, "spacing": 1.0}, "holds type"),
+        (image_of_two_halves() + 0j, {"labels": 1, "spacing": 1.0}, "holds type complex"),
+        (image_of_two_halves(), {"labels": 1, "spacing": "a mm"}, "spacing must be"),
+        (
+            image_of_two_halves(),
+            {"labels": 1, "spacing": 1.0, "edge_length": "a mm"},
+            "edge_length must be",
+        ),
+        (image_of_two_halves(), {"labels": 1, "spacing": 1.0, "edge_length": 99.0}, "half full"),
     ],
 )
 def test_images_that_cannot_be_are_refused(image, options, message):
     with pytest.raises(ValueError, match=message):
         voxels_from_labels(image, **options)
+
+
+@pytest.mark.parametrize(("unit", "mm"), [("meter", 1e3), ("micron", 1e-3), ("unknown", 1.0)])
+def test_files_are_read_in_the_unit_of_their_header(unit, mm, tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    affine = np.diag([2.0, 2.0, 3.0, mm]) / mm
+    affine[:3, 3] = np.array([10.0, -5.0, 1.0]) / mm
+    image = nibabel.Nifti1Image(image_of_two_halves().astype(np.uint8), affine)
+    image.header.set_xyzt_units(unit)
+    nibabel.save(image, tmp_path / "heart.nii")
+    vectors = np.broadcast_to(np.float32([0.0, 1.0, 0.0]), (*image.shape, 3))
+    fibre = nibabel.Nifti1Image(vectors, affine)
+    fibre.header.set_xyzt_units(unit)
+    nibabel.save(fibre, tmp_path / "fibre.nii")
+    found = voxels_from_labels(tmp_path / "heart.nii", [1, 2], fibre=tmp_path / "fibre.nii")
+    np.testing.assert_allclose(found.spacing, [2.0, 2.0, 3.0], rtol=1e-6)
+    np.testing.assert_allclose(found.centroids().min(axis=0), [12.0, -3.0, 4.0], rtol=1e-6)
+    np.testing.assert_allclose(found.cell_data["fibre"], vectors[:, 0, 0][:1].repeat(72, 0))
+
+
+def test_permuted_and_mirrored_axes_put_tissue_and_fibres_in_place():
+    """Every way to store one heart gives the same heart."""
+    image = image_of_two_halves()
+    vectors = np.random.default_rng(5).normal(size=(*image.shape, 3))
+    spacing = np.array([2.0, 1.5, 3.0])
+    place = np.argwhere(image > 0) * spacing
+    expected = vectors[image > 0] / np.linalg.norm(vectors[image > 0], axis=1)[:, None]
+    for axes in itertools.permutations(range(3)):
+        for flips in itertools.product((False, True), repeat=3):
+            affine = np.eye(4)
+            affine[:3, :3] = np.diag(spacing)[:, axes]
+            for k, flip in enumerate(flips):
+                if flip:
+                    affine[:3, 3] += affine[:3, k] * (image.shape[axes[k]] - 1)
+                    affine[:3, k] *= -1
+            turned = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
+            found = voxels_from_labels(
+                image.transpose(axes)[turned],
+                [1, 2],
+                affine=affine,
+                fibre=vectors.transpose(*axes, 3)[turned],
+            )
+            which = KDTree(place).query(found.centroids())[1]
+            np.testing.assert_allclose(found.centroids(), place[which], atol=1e-12)
+            assert len(set(which)) == len(place)
+            np.testing.assert_array_equal(found.regions, image[image > 0][which])
+            np.testing.assert_allclose(found.cell_data["fibre"], expected[which], atol=1e-12)
+
+
+def test_absent_labels_and_hearts_of_odd_size_warn():
+    with pytest.warns(UserWarning, match=r"no voxel of the image has label \[7\]"):
+        voxels_from_labels(image_of_two_halves(), {1: "lv", 7: "rv"}, spacing=1.0)
+    for spacing in (1e-3, 1e3):
+        with pytest.warns(UserWarning, match="mm across.*which is no heart"):
+            voxels_from_labels(image_of_two_halves(), 1, spacing=spacing)
+
+
+def test_surfaces_and_names_that_cannot_be_are_refused():
+    mask = np.ones((3, 3, 3), bool)
+    faces = Voxels(mask, 1.0).boundary_faces()
+    assert len(Voxels(mask, 1.0, surfaces={"epi": faces}).surfaces["epi"]) == len(faces)
+    for wrong, message in (
+        ([[0, 1, 999]], "do not exist"),
+        ([[0, 1, 21]], "not faces of the boundary"),
+        (faces[:, ::-1], "point into the tissue"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Voxels(mask, 1.0, surfaces={"epi": wrong})
+    with pytest.raises(ValueError, match="several regions are called"):
+        Voxels(mask, 1.0, region_names={1: "lv", 2: "lv"})
 
 
 @pytest.mark.realdata

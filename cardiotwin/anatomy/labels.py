@@ -1,5 +1,6 @@
 """Voxel grids from images of labels: which labels are tissue, on which grid, in which frame."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cardiotwin._types import Millimetres
+from cardiotwin.anatomy._size import size_doubt
 from cardiotwin.anatomy.voxels import Voxels, check_spacing, label_pieces
 
 # Largest deviation of an image's axes from right angles.
@@ -15,6 +17,8 @@ _SKEW = 1e-3
 # A voxel of a resampled grid is tissue where at least this share of it was.
 _TISSUE = 0.5
 _AWAY = 1e-9
+# NIfTI's names of units, in mm.
+_UNITS = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 _OUTSIDE = np.iinfo(np.int32).min
 
 
@@ -36,9 +40,10 @@ def voxels_from_labels(
         labels: those that are tissue; a mapping names their regions. The label of a voxel becomes
             its region.
         affine: [4, 4] from indices to the centres of the voxels in mm; that of the file where it
-            is left out. Turned and mirrored axes are taken as they are, sheared ones refused.
+            is left out, in the unit that its header names. Turned and mirrored axes are taken as
+            they are, sheared ones refused.
         spacing: edges of a voxel in mm, where an array has no affine; its first voxel's outer
-            corner is then the origin.
+            corner is then the origin. Refused beside an affine or a file.
         fibre: a vector of each voxel [x, y, z, 3], or a file of them on the same grid: the fibre's
             direction in the frame that the affine leads to, of any length but zero in tissue. It
             becomes the cell data "fibre".
@@ -53,22 +58,26 @@ def voxels_from_labels(
 
     Raises:
         ValueError: there is no such file, no voxel has one of the labels, the labels are no whole
-            numbers, the axes are sheared, an edge length is not positive, the tissue falls into
-            pieces, or the fibres do not fit the image.
+            numbers, the axes are sheared, an edge length is not positive, a spacing comes beside
+            an affine, the tissue falls into pieces, or the fibres do not fit the image.
         ImportError: a file is named and nibabel is not installed.
     """
     if isinstance(image, str | Path):
         image, affine = _read(Path(image), affine)
     image, names = _checked(image), _names(labels)
+    if edge_length is not None:
+        edge_length = check_spacing(edge_length, "edge_length")
     tissue = np.isin(image, list(names))
     grid = _framed(image, _fibre(fibre, tissue, affine), affine, spacing)
     grid = grid.cropped(np.isin(grid.labels, list(names)))
+    _warn_of_absent(names, grid.labels)
     if edge_length is not None:
-        grid = grid.resampled(check_spacing(edge_length), list(names))
+        grid = grid.resampled(edge_length, list(names))
     mask = grid.labels != _OUTSIDE
     grid = grid.cropped(_largest(mask) if largest_component else mask)
     mask = grid.labels != _OUTSIDE
     present = np.unique(grid.labels[mask]).tolist()
+    _warn_of_size(mask, grid.edges)
     return Voxels(
         mask,
         grid.edges,
@@ -96,7 +105,10 @@ class _Grid(NamedTuple):
             present = np.unique(self.labels[self.labels != _OUTSIDE])
             raise ValueError(
                 f"no voxel is tissue: the labels of the image are {present[:20].tolist()}; choose "
-                "among them, or a shorter edge_length"
+                "among them"
+                if len(present)
+                else "no voxel is left: no cube of this edge_length is half full of tissue; "
+                "choose a shorter one"
             )
         spans = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
         box = tuple(slice(span[0], span[-1] + 1) for span in spans)
@@ -144,7 +156,17 @@ def _read(path: Path, affine: Any) -> tuple[np.ndarray, Any]:
         values = np.asanyarray(image.dataobj)
     except Exception as error:  # nibabel raises many kinds
         raise ValueError(f"{path} is no image that nibabel reads: {error}") from error
-    return values, image.affine if affine is None else affine
+    if affine is None:
+        affine = np.diag([_millimetres(image, path)] * 3 + [1.0]) @ image.affine
+    return values, affine
+
+
+def _millimetres(image: Any, path: Path) -> float:
+    """Length in mm of the unit that the header of an image names; mm where it names none."""
+    named = getattr(image.header, "get_xyzt_units", lambda: ("mm", ""))()[0]
+    if named not in _UNITS:
+        raise ValueError(f"{path} is in units of {named!r}, expected one of {list(_UNITS)}")
+    return _UNITS[named]
 
 
 def _checked(image: Any) -> np.ndarray:
@@ -153,24 +175,58 @@ def _checked(image: Any) -> np.ndarray:
         image = image[..., 0]
     if image.ndim != 3:
         raise ValueError(f"an image of labels has three axes, got shape {image.shape}")
-    if image.dtype.kind not in "iub":
+    if image.dtype.kind not in "iubf":
+        raise ValueError(f"labels are whole numbers, but the image holds type {image.dtype}")
+    if image.dtype.kind == "f":
         whole = np.isfinite(image).all() and (image == np.rint(image)).all()
         if not whole:
             raise ValueError(
                 f"labels are whole numbers, but the image holds {image.dtype} values such as "
                 f"{image[image != np.rint(image)][:3].tolist()}: give labels, not grey values"
             )
+    low, high = image.min(initial=0), image.max(initial=0)
+    if low <= _OUTSIDE or high > np.iinfo(np.int32).max:
+        raise ValueError(f"labels from {low} to {high} do not fit 32 bits: number them anew")
     return image.astype(np.int32)
 
 
 def _names(labels: Any) -> dict[int, str]:
-    if isinstance(labels, Mapping):
-        names = {int(k): str(v) for k, v in labels.items()}
-    else:
-        names = dict.fromkeys([int(k) for k in np.atleast_1d(labels)], "")
+    named = isinstance(labels, Mapping)
+    pairs = labels.items() if named else [(k, "") for k in np.atleast_1d(labels).tolist()]
+    names = {}
+    for label, name in pairs:
+        try:
+            whole = int(label)
+        except (TypeError, ValueError):
+            whole = None
+        if whole is None or (not isinstance(label, str) and whole != label):
+            raise ValueError(
+                f"labels: {label!r} is no whole number; expected the image's numbers of tissue, "
+                "such as [1, 2], or {1: 'lv', 2: 'rv'} to name their regions"
+            )
+        names[whole] = str(name)
     if not names:
         raise ValueError("labels is empty: say which labels are tissue")
     return names
+
+
+def _warn_of_absent(names: Mapping[int, str], image: np.ndarray) -> None:
+    absent = sorted(set(names) - set(np.unique(image).tolist()))
+    if absent:
+        warnings.warn(f"no voxel of the image has label {absent}: left out", stacklevel=3)
+
+
+def _warn_of_size(mask: np.ndarray, edges: np.ndarray) -> None:
+    """Say where the box around the tissue is that of no heart, which tells a wrong unit."""
+    box = np.array([[0.0, 0.0, 0.0], mask.shape * edges])
+    doubt = size_doubt(box, mask.sum() * edges.prod(), "mm", stated=True)
+    if doubt:
+        across = np.linalg.norm(box[1])
+        warnings.warn(
+            f"the tissue is {across:.3g} mm across, with voxels of {edges.round(6).tolist()} mm, "
+            "which is no heart: check the spacing or the affine, which are in mm",
+            stacklevel=3,
+        )
 
 
 def _fibre(given: Any, tissue: np.ndarray, affine: Any) -> np.ndarray | None:
@@ -206,6 +262,11 @@ def _fibre(given: Any, tissue: np.ndarray, affine: Any) -> np.ndarray | None:
 
 def _framed(image: np.ndarray, fibre: np.ndarray | None, affine: Any, spacing: Any) -> _Grid:
     """An image in its frame; it is turned round where its axes are mirrored."""
+    if affine is not None and spacing is not None:
+        raise ValueError(
+            f"spacing is {spacing!r}, but the image has an affine, which says how large a voxel "
+            "is: leave the spacing out, give another affine, or give edge_length to resample"
+        )
     if affine is None:
         if spacing is None:
             raise ValueError("an array needs a spacing or an affine: its voxels have no size yet")
@@ -213,6 +274,11 @@ def _framed(image: np.ndarray, fibre: np.ndarray | None, affine: Any, spacing: A
     affine = np.asarray(affine, np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all():
         raise ValueError(f"affine must be a finite [4, 4] matrix, got {affine!r}")
+    if not np.array_equal(affine[3], [0.0, 0.0, 0.0, 1.0]):
+        raise ValueError(
+            f"the last row of the affine is {affine[3].tolist()}, expected [0, 0, 0, 1]: the "
+            "place of the first voxel belongs into the last column (is it transposed?)"
+        )
     edges = np.linalg.norm(affine[:3, :3], axis=0)
     if not (edges > 0).all():
         raise ValueError(f"the affine gives voxels of edges {edges.tolist()} mm: not positive")

@@ -49,7 +49,8 @@ class Voxels(eqx.Module):
 
     Raises:
         ValueError: no tissue, a spacing that is not positive, axes that are not orthonormal,
-            fields of the wrong length, or tissue in pieces.
+            fields of the wrong length, surfaces that are no boundary, names used twice, or tissue
+            in pieces.
     """
 
     mask: Bool[np.ndarray, "x y z"]
@@ -105,6 +106,11 @@ class Voxels(eqx.Module):
             for name, faces in (surfaces or {}).items()
         }
         self.region_names = tuple((int(k), str(v)) for k, v in dict(region_names).items())
+        invariants.check_region_names(self.region_names)
+        for name, faces in self.surfaces.items():
+            invariants.check_range(faces, len(self.points), f"surface {name!r}")
+        if self.surfaces:
+            invariants.check_surfaces(self.surfaces, self._tetrahedra())
 
     @property
     def nodes(self) -> int:
@@ -255,13 +261,16 @@ def check_mask(mask: Any) -> Bool[np.ndarray, "x y z"]:
     return mask
 
 
-def check_spacing(spacing: Any) -> Float[np.ndarray, " 3"]:
+def check_spacing(spacing: Any, name: str = "spacing") -> Float[np.ndarray, " 3"]:
     """One edge or three, positive, in mm."""
-    edges = np.asarray(spacing, np.float64)
+    try:
+        edges = np.asarray(spacing, np.float64)
+    except (TypeError, ValueError):
+        edges = np.array(np.nan)
     if edges.shape not in ((), (3,)) or not (np.isfinite(edges) & (edges > 0)).all():
         raise ValueError(
-            f"spacing must be a positive length in mm, or three along the axes, got {spacing!r}; "
-            "voxels_from_labels turns images round that run backwards along an axis"
+            f"{name} must be a positive length in mm, or three along the axes, got {spacing!r}; "
+            "an affine (voxels_from_labels) can describe axes that run backwards"
         )
     return np.broadcast_to(edges, 3).copy()
 
