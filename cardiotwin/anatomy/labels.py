@@ -65,14 +65,13 @@ def voxels_from_labels(
     if isinstance(image, str | Path):
         image, affine = _read(Path(image), affine)
     image, names = _checked(image), _names(labels)
-    if edge_length is not None:
-        edge_length = check_spacing(edge_length, "edge_length")
+    cube = None if edge_length is None else check_spacing(edge_length, "edge_length")
     tissue = np.isin(image, list(names))
     grid = _framed(image, _fibre(fibre, tissue, affine), affine, spacing)
     grid = grid.cropped(np.isin(grid.labels, list(names)))
     _warn_of_absent(names, grid.labels)
-    if edge_length is not None:
-        grid = grid.resampled(edge_length, list(names))
+    if cube is not None:
+        grid = grid.resampled(cube, list(names))
     mask = grid.labels != _OUTSIDE
     grid = grid.cropped(_largest(mask) if largest_component else mask)
     mask = grid.labels != _OUTSIDE
