@@ -133,18 +133,25 @@ def unstructured_slab(dx: float, *, seed: int = 0):
     lattice = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
     inside = (lattice > 1e-9) & (lattice < size - 1e-9)
     random = np.random.default_rng(seed)
-    points, moved = lattice.copy(), np.arange(len(lattice))
+    points = lattice + np.where(inside, random.uniform(-dx / 3, dx / 3, lattice.shape), 0.0)
+    near = np.arange(len(lattice))  # nodes around which tetrahedra may be flat
     for _ in range(ROUNDS):
-        jitter = random.uniform(-dx / 3, dx / 3, (len(moved), 3))
-        points[moved] = lattice[moved] + np.where(inside[moved], jitter, 0.0)
-        cells = Delaunay(points).simplices
+        around = _within(lattice, near, 3.5 * dx)  # their tetrahedra are those of all nodes
+        cells = around[Delaunay(points[around]).simplices]
         corners = points[cells]
         volume = np.linalg.det(corners[:, 1:] - corners[:, :1]) / 6.0
         full = np.abs(volume) > 1e-9 * dx**3  # four nodes of one face make none
-        flat = np.flatnonzero(full & (mean_ratio(corners, volume) < FLATTEST))
-        if not flat.size:
+        flat = cells[full & (mean_ratio(corners, volume) < FLATTEST)]
+        flat = flat[np.isin(flat, near).any(axis=1)]
+        if flat.size:
+            moved = np.unique(flat[np.arange(len(flat)), random.integers(0, 4, len(flat))])
+            jitter = random.uniform(-dx / 3, dx / 3, (len(moved), 3))
+            points[moved] = lattice[moved] + np.where(inside[moved], jitter, 0.0)
+            near = _within(lattice, moved, 1.5 * dx)
+        elif len(around) == len(points):
             break
-        moved = np.unique(cells[flat, random.integers(0, 4, len(flat))])
+        else:
+            near = np.arange(len(lattice))  # none is left: look at all of them once more
     else:
         raise RuntimeError(f"{len(flat)} flat tetrahedra are left after {ROUNDS} rounds")
     cells[volume < 0] = cells[volume < 0][:, [0, 2, 1, 3]]
@@ -152,6 +159,14 @@ def unstructured_slab(dx: float, *, seed: int = 0):
     fibre = np.tile([1.0, 0.0, 0.0], (len(cells), 1))
     sheet = np.tile([0.0, 1.0, 0.0], (len(cells), 1))
     return ct.Mesh(points, cells, cell_data={"fibre": fibre, "sheet": sheet})
+
+
+def _within(lattice: np.ndarray, some: np.ndarray, radius: float) -> np.ndarray:
+    """Numbers of the nodes no further than a radius from some."""
+    from scipy.spatial import cKDTree
+
+    distance, _ = cKDTree(lattice[some]).query(lattice, distance_upper_bound=radius)
+    return np.flatnonzero(distance < np.inf)
 
 
 def mean_ratio(corners: np.ndarray, volume: np.ndarray) -> np.ndarray:
