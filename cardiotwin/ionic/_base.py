@@ -7,7 +7,8 @@ step (`cardiotwin.ionic.stepping`).
 
 import abc
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import equinox as eqx
@@ -40,6 +41,9 @@ class AbstractIonicModel(eqx.Module):
         gates: names of those state variables whose rate, at a fixed potential and fixed other
             variables, is affine in the gate itself and free of the other gates. They are advanced
             exactly (Rush-Larsen), whichever step is taken.
+        linearised: names of further variables that relax quickly but whose rate contains gates or
+            one another, such as the states of a Markov model: each is advanced by the exponential
+            of its own slope (generalised Rush-Larsen of first order).
         slow: names of the variables whose change in one time step is below the resolution of
             float32 beside their value. They keep their drift when held in float64
             (`initial_arrays(..., slow_dtype=...)`).
@@ -48,14 +52,20 @@ class AbstractIonicModel(eqx.Module):
         upstroke_rate: how fast the model depolarises in a wavefront, 1/ms; sets how far an edge
             resolves the front (`propagation/correction.py`). The default suits models of human
             ventricular cells with a fast sodium current.
+        channels: name of a current, as in `currents`, to the parameter that scales it in
+            proportion, its maximal conductance. Drugs block these and populations vary them.
+        calcium: name of the state variable that is the free calcium of the cytosol (mM).
     """
 
     State: ClassVar[type[Any]]
     gates: ClassVar[tuple[str, ...]]
+    linearised: ClassVar[tuple[str, ...]] = ()
     slow: ClassVar[tuple[str, ...]] = ()
     activation_threshold: ClassVar[float]
     repolarisation_threshold: ClassVar[float]
     upstroke_rate: ClassVar[float] = 4.0  # 1/ms
+    channels: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    calcium: ClassVar[str | None] = None
 
     def __check_init__(self) -> None:
         """Check what the class says of itself, and the values and shapes of the parameters."""
@@ -82,6 +92,19 @@ class AbstractIonicModel(eqx.Module):
             The ionic current over the membrane capacitance in mV/ms, outward positive, and a
             `State` of time derivatives per ms. In a single cell dV/dt = stimulus - current.
         """
+
+    def currents(self, v: Float[ArrayLike, "*nodes"], state: Any) -> dict[str, Array]:
+        """The currents through the membrane by name, such as "I_Na"; they sum to the ionic current.
+
+        Args:
+            v: membrane potential, mV.
+            state: the `State` at the same nodes.
+
+        Returns:
+            Current's name to its value over the membrane capacitance, mV/ms (pA/pF), outward
+            positive.
+        """
+        return {"I_ion": self(v, state)[0]}
 
     def stimulus_rates(self, stimulus: Float[ArrayLike, "*nodes"]) -> dict[str, Array]:
         """Rates of change that ions carrying a stimulus current would add to the state.
@@ -212,13 +235,23 @@ def _check_class(cls: type[AbstractIonicModel]) -> None:
                 f"{cls.__name__} does not define {name}; every ionic model declares State, gates, "
                 "activation_threshold and repolarisation_threshold as class variables."
             )
-    for kind in ("gates", "slow"):
+    for kind in ("gates", "linearised", "slow"):
         unknown = [name for name in getattr(cls, kind) if name not in cls.State._fields]
         if unknown:
             raise ValueError(
                 f"{cls.__name__}.{kind} names {unknown}, which its State does not hold; the fields "
                 f"of the State are {list(cls.State._fields)}."
             )
+    if cls.calcium is not None and cls.calcium not in cls.State._fields:
+        raise ValueError(
+            f"{cls.__name__}.calcium is {cls.calcium!r}, which its State does not hold; the fields "
+            f"of the State are {list(cls.State._fields)}."
+        )
+    parameters = {row.name for row in cls.parameters()}
+    if unknown := [name for name in cls.channels.values() if name not in parameters]:
+        raise ValueError(
+            f"{cls.__name__}.channels names {unknown}, which are no parameters of the model."
+        )
 
 
 def _check_parameters(model: AbstractIonicModel) -> None:
