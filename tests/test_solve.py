@@ -11,7 +11,8 @@ import scipy.special
 from tissues import NEVER, SmoothStimulus, Source, passive, random_mesh, uniform_tissue
 
 from cardiotwin.anatomy.idealised import slab
-from cardiotwin.ionic import MitchellSchaeffer, TenTusscherPanfilov2006
+from cardiotwin.anatomy.voxels import Voxels
+from cardiotwin.ionic import BuenoOrovio, MitchellSchaeffer, TenTusscherPanfilov2006, blend
 from cardiotwin.numerics.fem import mass_matrix, stiffness_matrix
 from cardiotwin.propagation.observe import (
     ActivationTime,
@@ -514,3 +515,42 @@ def test_ensemble_by_vmap():
     one = jax.jit(late_activation)(taus[2])
     assert np.all(np.diff(together) > 0)
     assert float(together[2]) == pytest.approx(float(one), rel=1e-12)
+
+
+# --- numbers of nodes that the threads do not divide ------------------------------------------
+
+
+def few_voxels():
+    mask = np.ones((9, 4, 3), bool)
+    mask[4:6, :2] = False
+    return Voxels(mask, 0.5)
+
+
+@pytest.mark.parametrize("mesh", [SLAB, few_voxels()], ids=["tetrahedra", "voxels"])
+@pytest.mark.parametrize(
+    "diffusion",
+    [ExplicitDiffusion(), ImplicitDiffusion(iteration="conjugate_gradients", tolerance=1e-12)],
+    ids=["explicit", "implicit"],
+)
+def test_slots_beyond_the_nodes_change_nothing(monkeypatch, mesh, diffusion):
+    nodes = len(mesh.points)
+    weights = np.linspace(0, 1, nodes)
+    cell = blend([BuenoOrovio.endo(), BuenoOrovio.epi()], [weights, 1 - weights])
+
+    def run(threads, t1=6.0, initial=None):
+        monkeypatch.setattr("cardiotwin.propagation.devices.threads", lambda: threads)
+        return solve(
+            wave(cell, mesh), t1, dt=0.05, every=2.0, quiet_dt=0.2, observe=everything(),
+            scheme=Godunov(diffusion), precision="float64", initial=initial,
+        )  # fmt: skip
+
+    plain, longer = run(1), run(nodes + 3)  # nearly as many slots without a node as with one
+    assert plain.stats["nodes"] == longer.stats["nodes"] == nodes
+    assert np.isfinite(plain.observed["activation"]).all()
+    results = [jax.tree.leaves((x.ts, x.frames, x.observed, x.final)) for x in (plain, longer)]
+    for one, other in zip(*results, strict=True):
+        assert np.shape(one) == np.shape(other)
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9)
+    # a checkpoint of the one goes on with the other
+    on = run(2 * nodes - 1, 6.0, run(1, 4.0).final)
+    np.testing.assert_allclose(on.frames["voltage"][-1], plain.frames["voltage"][-1], rtol=1e-9)

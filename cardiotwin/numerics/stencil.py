@@ -8,6 +8,7 @@ takes the place of one for every neighbour. The weight of an edge is kept once a
 its ends.
 """
 
+import dataclasses
 import itertools
 from dataclasses import dataclass
 from math import prod
@@ -156,20 +157,27 @@ class StencilOperator(AbstractOperator):
     integers: tuple[Int[Array, " ..."], ...]
     weights: tuple[Float[Array, "x y z boxes"], ...]  # one array an offset
     boxes: Boxes = eqx.field(static=True)
+    unused: int = eqx.field(static=True, default=0)  # rows behind the nodes
+
+    def padded(self, rows: int) -> "StencilOperator":
+        """The same operator with so many rows, the new ones last and without neighbours."""
+        return dataclasses.replace(self, unused=rows - self.nodes)
 
     def row_columns(self) -> tuple[Int[Array, "0 nodes"]]:
         """One slice of rows without entries."""
-        return (jnp.zeros((0, self.nodes), jnp.int32),)
+        return (jnp.zeros((0, self.nodes + self.unused), jnp.int32),)
 
     def __call__(self, x: Float[Array, " nodes"]) -> Float[Array, " nodes"]:
         """Apply the operator by slices, forwards and in every derivative."""
         if not self.weights:
             return jnp.zeros_like(x)
-        return differences(self.boxes, x, self.weights, self.integers)
+        of_nodes = differences(self.boxes, x[: self.nodes], self.weights, self.integers)
+        return jnp.pad(of_nodes, (0, self.unused))
 
     def touched(self, marked: Bool[Array, " nodes"]) -> Bool[Array, " nodes"]:
         """The marked nodes and all their neighbours."""
-        return self.boxes.touched(marked, self.integers, self.weights)
+        near = self.boxes.touched(marked[: self.nodes], self.integers, self.weights)
+        return jnp.concatenate([near, marked[self.nodes :]])
 
     def row_sums(self) -> Float[Array, " nodes"]:
         """Sum of the weights of each row, the negative of the diagonal."""
@@ -179,7 +187,7 @@ class StencilOperator(AbstractOperator):
             for offset, weight in zip(boxes.offsets, self.weights, strict=True)
             for start in boxes._roles(offset)
         ]
-        return boxes.collect(sum(ends[1:], ends[0]), self.integers)
+        return jnp.pad(boxes.collect(sum(ends[1:], ends[0]), self.integers), (0, self.unused))
 
     def edge_weights(self, pattern: "StencilPattern") -> Float[Array, " edges"]:
         """The weight of every edge, read back from the boxes."""

@@ -6,6 +6,7 @@ to stay: there XLA fuses a gather with what it gathers from, and works that out 
 neighbour.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -36,6 +37,15 @@ def on_gpu() -> bool:
         chosen: Any = jax.config.jax_default_device  # pyright: ignore[reportAttributeAccessIssue]
         named = getattr(chosen, "platform", chosen) or jax.default_backend()
     return named in ("gpu", "cuda", "rocm")
+
+
+def threads() -> int:
+    """Threads among which XLA shares out the work of one device: the processor's cores, or 1."""
+    if on_gpu():
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def in_memory(values: Any) -> Any:

@@ -16,7 +16,7 @@ from cardiotwin.numerics.shared import Shared, share
 from cardiotwin.numerics.together import all_of_batch
 
 from .adjoint import FORWARD, AbstractAdjoint, Checkpointed, Plan
-from .devices import Layout, Spread, find_devices, spread
+from .devices import Layout, Spread, evened, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
 from .scheme import AbstractScheme, Godunov, Prepared, State
@@ -167,6 +167,13 @@ def solve(
     if over is not None:
         loop, start = _spread(over, loop, start, fresh)
         stats |= over.stats()
+    elif (even := evened(system.nodes)) is not None:
+        prepared, quiet = even.arrange((prepared, quiet))
+        loop = loop._replace(
+            prepared=prepared, quiet=quiet, layout=even.layout(system.pattern.rank)
+        )
+        start = start._replace(carry=even.arrange(start.carry, fresh.carry))
+        fresh = fresh._replace(carry=even.arrange(fresh.carry))
     stats["setup_s"] = time.perf_counter() - began
     # a run that nothing traces is not differentiated: its loops stay whole
     reverse = FORWARD
