@@ -131,7 +131,9 @@ class _Intercepted(Exception):
 
 
 def intercepted(run: Run, *, streams: bool) -> tuple[Callable, tuple]:
-    """The function that `solve` would compile, and what it would call it with."""
+    """The function that `solve` would compile on a GPU, and what it would call it with."""
+    from cardiotwin.numerics.target import written_for
+
     module = importlib.import_module("cardiotwin.propagation.solve")
     name = "_advance_jit" if streams else "_scan"
     function = getattr(module, name).__wrapped__
@@ -140,7 +142,7 @@ def intercepted(run: Run, *, streams: bool) -> tuple[Callable, tuple]:
     how = run.how | ({"on_frame": lambda frame: None} if streams else {})
     if unknown := how.keys() - inspect.signature(module.solve).parameters.keys():
         raise ValueError(f"This version of solve does not take {', '.join(sorted(unknown))}.")
-    with mock.patch.object(module, name, stop):
+    with mock.patch.object(module, name, stop), written_for("gpu"):
         try:
             module.solve(run.problem, run.t1, **how)
         except _Intercepted as call:

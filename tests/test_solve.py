@@ -538,7 +538,7 @@ def test_slots_beyond_the_nodes_change_nothing(monkeypatch, mesh, diffusion):
     cell = blend([BuenoOrovio.endo(), BuenoOrovio.epi()], [weights, 1 - weights])
 
     def run(threads, t1=6.0, initial=None):
-        monkeypatch.setattr("cardiotwin.propagation.devices.threads", lambda: threads)
+        monkeypatch.setattr("cardiotwin.numerics.target.threads", lambda: threads)
         return solve(
             wave(cell, mesh), t1, dt=0.05, every=2.0, quiet_dt=0.2, observe=everything(),
             scheme=Godunov(diffusion), precision="float64", initial=initial,

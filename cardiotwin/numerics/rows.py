@@ -25,7 +25,7 @@ SLICE_COST = 3.0
 
 # Slices end at multiples of so many rows, those of small meshes at multiples of fewer: numbers that
 # most counts of threads divide.
-EVEN_ROWS, FEW_EVEN_ROWS = 960, 16
+EVEN_ROWS = (960, 16)
 
 # Corner pairs of the six edges of a tetrahedron.
 TETRAHEDRON_EDGES = np.array([[0, 1], [0, 2], [0, 3], [1, 2], [1, 3], [2, 3]])
@@ -285,7 +285,7 @@ def _rounded(ends: np.ndarray) -> np.ndarray:
     Rows before an end that is moved back join the next slice, which is wider. Why lengths matter:
     `cardiotwin.propagation.devices.Evened`.
     """
-    step = EVEN_ROWS if ends[-1] >= 20 * EVEN_ROWS else FEW_EVEN_ROWS
+    step = next((step for step in EVEN_ROWS if ends[-1] >= 20 * step), 1)
     back = ends[:-1] // step * step
     return np.unique(np.append(back[back > 0], ends[-1]))
 

@@ -48,6 +48,15 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
+def evenly(count: int) -> int:
+    """The smallest number of entries, from `count` on, that the threads divide.
+
+    XLA shares the entries of an array out over the threads; where these do not divide their number,
+    its loops are not vectorised, and take several times as long.
+    """
+    return -(-count // threads()) * threads()
+
+
 def in_memory(values: Any) -> Any:
     """The values themselves; a GPU writes them to memory, as has to be before they are gathered."""
     return jax.lax.optimization_barrier(values) if on_gpu() else values

@@ -27,7 +27,7 @@ from cardiotwin.numerics.halo import (
 )
 from cardiotwin.numerics.partition import PartitionQuality, partition, partition_quality
 from cardiotwin.numerics.rows import AbstractOperator
-from cardiotwin.numerics.target import threads
+from cardiotwin.numerics.target import evenly
 from cardiotwin.tissue.stimulus import Pulses
 
 from .problem import System
@@ -134,6 +134,7 @@ class Spread(NamedTuple):
         but no stimulus and no neighbours, so it stays at rest if it starts there: the values of
         such slots are taken from `unused`, a PyTree like the first, where it is given.
         """
+
         def operator(old: AbstractOperator) -> HaloOperator:
             return halo_operator(self.rows, old.edge_weights(self.system.pattern), self.mesh)
 
@@ -153,9 +154,8 @@ class Spread(NamedTuple):
 class Evened(NamedTuple):
     """A system on one processor whose threads divide the number of slots evenly.
 
-    XLA shares the entries of an array out over the threads. Where these do not divide their number,
-    its loops are not vectorised: on two threads a step of 66,045 nodes took four times as long as
-    one of 66,046. So some unused slots follow the nodes.
+    Some unused slots follow the nodes where these do not divide: on two threads a step of 66,045
+    nodes took four times as long as one of 66,046 (`evenly`).
     """
 
     nodes: int
@@ -174,7 +174,7 @@ class Evened(NamedTuple):
 
 def evened(nodes: int) -> Evened | None:
     """Slots for the nodes of a run on one device; None where the nodes are so many themselves."""
-    slots = -(-nodes // threads()) * threads()
+    slots = evenly(nodes)
     if slots == nodes:
         return None
     return Evened(nodes, np.minimum(np.arange(slots), nodes - 1), np.arange(slots) < nodes)
