@@ -18,6 +18,7 @@ usage: cardiotwin COMMAND [options] [key=value ...]
 commands
   simulate   {simulate}
   tune       {tune}
+  cell       a single cell: beat, limit cycle, restitution, drugs, populations
   info       say what a mesh file holds, its quality, and what it lacks
   doctor     say what works on this machine
 
@@ -27,6 +28,7 @@ examples
   cardiotwin simulate mesh.edge_length='2 mm'      plain numbers are in the documented unit
   cardiotwin simulate --keys                       every key, with its unit and value
   cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
+  cardiotwin cell ten_tusscher_2006 --type epi     one cell's beat, currents and biomarkers
   cardiotwin info heart.vtu --unit mm
   cardiotwin doctor
 
@@ -106,6 +108,78 @@ def job_parser(command: str) -> argparse.ArgumentParser:
     add("--resume", action="store_true", help="go on with the run in output.folder")
     add("--no-progress", dest="progress", action="store_false", help="no progress report")
     add("--no-cache", dest="cache", action="store_false", help="no compilation cache on disk")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+_CELL_TEXT = """\
+Pace a single cell and say what its beat looks like: durations, rest, peak, upstroke, calcium. Ask
+for more with the options. Tables, pictures and cell.json go to one folder.
+
+MODEL is one of the models below. Set parameters with name=value, in the units of docs/models.md.
+
+models
+  {models}
+"""
+
+_CELL_EXAMPLES = """\
+examples
+  cardiotwin cell bueno_orovio --type epi
+  cardiotwin cell ten_tusscher_2006 g_Kr=0.05 --beats 50
+  cardiotwin cell ten_tusscher_2006 --pace --cycle-length 600
+  cardiotwin cell ten_tusscher_2006 --s1s1 --s1s2 --refractory --velocity
+  cardiotwin cell ohara_rudy_cipa --drug dofetilide --multiples 0,1,2,4 --beats 100
+  cardiotwin cell ten_tusscher_2006 --population 500 --ranges human
+"""
+
+
+def cell_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin cell``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin cell",
+        usage="cardiotwin cell MODEL [name=value ...] [options]",
+        description=_CELL_TEXT.format(models=", ".join(_groups()["ionic"])),
+        epilog=_CELL_EXAMPLES,
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="name of a model")
+    add("parameters", nargs="*", metavar="name=value", help="parameters of the model")
+    add("--type", choices=("endo", "mid", "epi"), help="cell type; epi where left out")
+    add("--output", metavar="DIR", help="folder; runs/cell_<model>_<date_time> where left out")
+    add("--cycle-length", type=float, default=1000.0, metavar="MS", help="ms between stimuli")
+    add("--beats", type=int, default=1, help="beats; the last one is shown")
+    add("--dt", type=float, default=0.02, metavar="MS", help="time step")
+    add("--precision", choices=("float32", "float64"), default="float64", help="float type")
+    limit = parser.add_argument_group("limit cycle")
+    limit.add_argument("--pace", action="store_true", help="pace until a cycle changes nothing")
+    limit.add_argument(
+        "--tolerance", type=float, default=1e-5, help="largest relative change in a cycle"
+    )
+    limit.add_argument("--most-beats", type=int, default=2000, help="give up after so many")
+    rates = parser.add_argument_group("restitution (a list in ms, or the usual one)")
+    for name, meaning in (
+        ("--s1s1", "dynamic: APD90 at cycle lengths"),
+        ("--s1s2", "standard: APD90 after intervals from S1 to S2"),
+        ("--velocity", "conduction velocity on a cable after intervals"),
+    ):
+        rates.add_argument(name, nargs="?", const="", metavar="MS,MS,...", help=meaning)
+    rates.add_argument(
+        "--refractory", action="store_true", help="diastolic threshold and refractory period"
+    )
+    drugs = parser.add_argument_group("drugs")
+    drugs.add_argument("--drug", metavar="NAME", help="one of the twelve of CiPA")
+    drugs.add_argument("--multiples", default="0,1,2,4", help="of the therapeutic concentration")
+    drugs.add_argument("--ignore", default="", metavar="I_X,...", help="channels to pass over")
+    many = parser.add_argument_group("populations")
+    many.add_argument("--population", type=int, default=0, metavar="N", help="cells to sample")
+    many.add_argument("--spread", type=float, default=0.5, help="of each conductance, 0.5: 50 %%")
+    many.add_argument("--seed", type=int, default=0, help="of the sampling")
+    many.add_argument(
+        "--ranges", default="human", metavar="FILE", help="human, or JSON, CSV or MAT to hold to"
+    )
+    add("--json", action="store_true", help="print cell.json instead of text")
     add("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

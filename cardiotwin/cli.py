@@ -112,6 +112,27 @@ def tune(words: Sequence[str]) -> int:
     return _launch(options, _tune_job, prefix="tune_")
 
 
+def cell(words: Sequence[str]) -> int:
+    """``cardiotwin cell``: pace a single cell; its beat, restitution, drugs and populations.
+
+    Args:
+        words: the model, parameters and options.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.cell_parser().parse_intermixed_args(words)
+    from cardiotwin import session
+
+    session.start()
+    from cardiotwin.run.cell import study_cell
+
+    study, folder = _cell_study(options)
+    found = study_cell(study, folder, say=_nothing if options.json else print)
+    print(_json(found) if options.json else f"results: {folder}")
+    return 0
+
+
 def info(words: Sequence[str]) -> int:
     """``cardiotwin info``: say what a mesh holds and what it lacks.
 
@@ -154,9 +175,74 @@ def doctor(words: Sequence[str]) -> int:
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": simulate,
     "tune": tune,
+    "cell": cell,
     "info": info,
     "doctor": doctor,
 }
+
+
+# Where no list is given, ms.
+_S1S1 = "1000,800,600,500,450,400,370,340,320,300,280,260,250"
+_S1S2 = "1000,800,700,600,550,500,450,400,380,360,350,340,330,320,310,300,290,280,270,260,250"
+_VELOCITY = "1000,800,600,500,450,400,380,360,350,340,330,320,310,300"
+
+
+def _cell_study(options: argparse.Namespace) -> tuple[Any, Path]:
+    """What the options of ``cardiotwin cell`` ask for, and where results go."""
+    from datetime import datetime
+
+    from cardiotwin.ionic.population import HUMAN_VENTRICLE
+    from cardiotwin.run.cell import CellStudy, read_ranges
+    from cardiotwin.twin import Cells
+
+    values = dict(_assignment(word) for word in options.parameters)
+    cells = Cells(model=options.model, uniform=options.type or "epi", parameters=values)
+    study = CellStudy(
+        cells,
+        cycle_length=options.cycle_length,
+        beats=options.beats,
+        dt=options.dt,
+        precision=options.precision,
+        limit_cycle=options.pace,
+        tolerance=options.tolerance,
+        most_beats=options.most_beats,
+        drug=options.drug,
+        multiples=_numbers("--multiples", options.multiples, ""),
+        ignore=tuple(filter(None, options.ignore.split(","))),
+        s1s1=_numbers("--s1s1", options.s1s1, _S1S1),
+        s1s2=_numbers("--s1s2", options.s1s2, _S1S2),
+        refractory=options.refractory,
+        velocity=_numbers("--velocity", options.velocity, _VELOCITY),
+        cells_varied=options.population,
+        spread=options.spread,
+        seed=options.seed,
+        ranges=HUMAN_VENTRICLE if options.ranges == "human" else read_ranges(options.ranges),
+    )
+    name = f"cell_{Path(options.model).stem}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    return study, Path(options.output or Path("runs", name))
+
+
+def _assignment(word: str) -> tuple[str, float]:
+    name, equals, value = word.partition("=")
+    try:
+        return name, float(value)
+    except ValueError:
+        given = f"{word!r}" if equals else f"{word!r} without a value"
+        raise ValueError(f"got {given}; set a parameter as name=number, such as g_Kr=0.1") from None
+
+
+def _numbers(option: str, text: str | None, usual: str) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    try:
+        return tuple(float(x) for x in (text or usual).split(","))
+    except ValueError:
+        raise ValueError(f"{option} is {text!r}; give numbers such as 1000,600,300") from None
+
+
+def _nothing(line: str) -> None:
+    """Say nothing."""
+    del line
 
 
 def _launch(options: argparse.Namespace, job: Callable[..., None], *, prefix: str) -> int:

@@ -46,9 +46,15 @@ class ActivationTime(AbstractObservable):
     """First upward crossing of a threshold, interpolated linearly within the step.
 
     Nodes that never cross hold +inf in the solver; mask them (`jnp.isfinite`) before any mean.
+
+    Args:
+        threshold: mV.
+        after: crossings before this time, ms, do not count, such as those of an earlier beat; None
+            counts all.
     """
 
-    threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=-20.0)  # mV
+    threshold: Float[Array, ""] = eqx.field(converter=jnp.asarray, default=-20.0)
+    after: float | None = None
 
     def init(self, v: NodeArray) -> NodeArray:
         """No node has crossed yet."""
@@ -58,6 +64,8 @@ class ActivationTime(AbstractObservable):
         """Note the nodes that cross in this step."""
         threshold = self.threshold.astype(v_new.dtype)
         rising = (v_old < threshold) & (v_new >= threshold)
+        if self.after is not None:
+            rising &= t_old >= self.after
         return jnp.where(
             rising & (carry == jnp.inf), crossing(v_old, v_new, t_old, dt, threshold), carry
         )

@@ -68,6 +68,38 @@ def write_probes_csv(
     return _write_series(path, t_ms, values, labels, comments, "labels")
 
 
+def write_columns(
+    path: Path | str, columns: Mapping[str, Any], comments: Sequence[str] = ()
+) -> Path:
+    """Write columns of equal length as CSV, below comment lines that start with ``#``.
+
+    Args:
+        path: the file.
+        columns: header, with its unit, to values.
+        comments: lines to begin with.
+
+    Returns:
+        The path.
+
+    Raises:
+        ValueError: when the columns differ in length.
+        DiskFull: when it does not fit on the disk.
+    """
+    arrays = {name: np.asarray(values) for name, values in columns.items()}
+    if len({x.shape for x in arrays.values()}) != 1 or next(iter(arrays.values())).ndim != 1:
+        shapes = ", ".join(f"{name} {x.shape}" for name, x in arrays.items())
+        raise ValueError(f"columns of a table must be equally long, got {shapes}")
+    lines = [f"# {line}" for line in comments]
+    lines.append(",".join(_quoted(name) for name in arrays))
+    lines += [
+        ",".join("" if np.isnan(x) else f"{x:.10g}" for x in row)
+        for row in zip(*arrays.values(), strict=True)
+    ]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return Path(path)
+
+
 def write_wfdb(
     folder: Path | str,
     record_name: str,
