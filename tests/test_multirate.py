@@ -148,8 +148,11 @@ def test_wave_that_was_not_expected_costs_time_and_nothing_else(monkeypatch):
     _, expected = run()
     # a number of its own, or the program compiled before would serve
     monkeypatch.setattr(windows, "_hops", lambda system, time: 15)
-    nobody = jnp.zeros(len(MESH.points), bool)
-    monkeypatch.setattr(multirate, "divide", lambda *_, hops: multirate.Division(nobody, nobody))
+
+    def nobody(edges, prepared, rising, *_, hops):
+        return multirate.Division(*[jnp.zeros_like(rising)] * 2)
+
+    monkeypatch.setattr(multirate, "divide", nobody)
     hasty, found = run(multirate=True)
     assert hasty.stats["repeated_windows"] > 5
     reached = np.isfinite(expected)

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike, Float
+from jaxtyping import Float
+from numpy.typing import ArrayLike
 
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.ionic.pacing import Recording
@@ -273,8 +274,8 @@ def net_charge(recording: Recording) -> Float[np.ndarray, "*cells"]:
             f"net_charge needs the currents {', '.join(NET_CHARGE)}; the recording lacks "
             f"{', '.join(missing)}. Record with currents=True, a model of the O'Hara-Rudy family."
         )
-    total = sum(np.asarray(recording.currents[name], np.float64) for name in NET_CHARGE)
-    return 1e-3 * np.trapezoid(total, recording.t, axis=0)  # pA/pF ms = 1e-3 uC/uF
+    total = np.sum([recording.currents[name] for name in NET_CHARGE], axis=0)
+    return np.asarray(1e-3 * np.trapezoid(total, recording.t, axis=0))  # pA/pF ms = 1e-3 uC/uF
 
 
 def _check_drug(

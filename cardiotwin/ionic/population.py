@@ -115,7 +115,7 @@ def population(
                 f"population: the factor of {name} goes from {low} to {high}; give a range of "
                 "factors, 0 or more and ascending."
             )
-    drawn = qmc.LatinHypercube(len(ranges), seed=seed).random(size)
+    drawn = qmc.LatinHypercube(len(ranges), rng=seed).random(size)
     low, high = np.array(ranges).T
     factors = dict(zip(channels, (low + drawn * (high - low)).T, strict=True))
     values = {model.channels[k]: getattr(model, model.channels[k]) * x for k, x in factors.items()}

@@ -8,7 +8,8 @@ paces at one and lets one more stimulus follow after a shorter interval (Koller,
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import ArrayLike, Bool, Float
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from cardiotwin.ionic._base import AbstractIonicModel
 from cardiotwin.ionic.biomarkers import action_potential_duration
@@ -118,7 +119,7 @@ def s1s1_restitution(
             response = _response(found, k, beat * cycle, cycle)
             reference = np.ptp(response) if reference is None else max(reference, np.ptp(response))
             apd[beat, k] = _duration(found.t[: len(response)], response, reference)
-    follows = np.isfinite(apd).all(axis=0)
+    follows = np.asarray(np.isfinite(apd).all(axis=0))
     interval = np.where(follows, cycles - apd[0], np.nan)
     return S1S1(cycles, apd, interval, follows, np.abs(apd[1] - apd[0]))
 

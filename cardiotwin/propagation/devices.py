@@ -38,9 +38,9 @@ class Layout(eqx.Module):
 
     Attributes:
         rank: slot of every node of the mesh; its row on one device.
-        slot: slot of every row of the system; None on one device.
+        slot: slot of every row of the system; None on one device, where the first are the rows'.
         mesh: the devices; None for one.
-        slots: of all devices together.
+        slots: of all devices together; 0 where they are the rows themselves.
     """
 
     rank: Int[Array, " nodes"]
@@ -54,13 +54,13 @@ class Layout(eqx.Module):
 
     def to_rows(self, tree: Any) -> Any:
         """A PyTree with its per-node arrays in the order of the rows, whole on every device."""
-        if self.slot is None:
+        if not self.slots:
             return tree
-        slot = self.slot
+        rows = slice(len(self.rank)) if self.slot is None else self.slot
 
         def gather(leaf):
             leaf = self._whole(leaf)
-            return self._whole(leaf[..., slot]) if self._per_node(leaf) else leaf
+            return self._whole(leaf[..., rows]) if self._per_node(leaf) else leaf
 
         return jax.tree.map(gather, tree)
 
@@ -164,8 +164,7 @@ class Evened(NamedTuple):
 
     def layout(self, rank: Int[np.ndarray, " nodes"]) -> Layout:
         """Where arrays lie; `rank` is the row of every node of the mesh."""
-        slot = jnp.arange(self.nodes)
-        return Layout(jnp.asarray(rank), slot, slots=len(self.row))
+        return Layout(jnp.asarray(rank), slots=len(self.row))
 
     def arrange(self, tree: Any, unused: Any = None) -> Any:
         """Lay a PyTree over rows out over slots, as `Spread.arrange` does."""

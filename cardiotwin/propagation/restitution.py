@@ -4,7 +4,8 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import numpy as np
-from jaxtyping import ArrayLike, Bool, Float
+from jaxtyping import Bool, Float
+from numpy.typing import ArrayLike
 
 from cardiotwin.anatomy.fibres import uniform_fibres
 from cardiotwin.anatomy.idealised import slab

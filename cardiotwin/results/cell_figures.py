@@ -1,6 +1,7 @@
 """Figures of single cells: a beat, restitution, doses of a drug, a population."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +67,14 @@ def draw_restitution(
     Returns:
         The path.
     """
-    given = [
-        (draw, found)
-        for draw, found in ((_dynamic, dynamic), (_standard, standard), (_velocity, velocity))
-        if found is not None
-    ]
+    given: list[Callable[[Any], None]] = []
+    given += [] if dynamic is None else [partial(_dynamic, found=dynamic)]
+    given += [] if standard is None else [partial(_standard, found=standard)]
+    given += [] if velocity is None else [partial(_velocity, found=velocity)]
     figure = _figure(4.2 * len(given) + 0.4, 3.6)
     panels = figure.subplots(1, len(given), squeeze=False)[0]
-    for (draw, found), axes in zip(given, panels, strict=True):
-        draw(axes, found)
+    for draw, axes in zip(given, panels, strict=True):
+        draw(axes)
         _tidy(axes)
     figure.suptitle(title, x=0.02, ha="left", size=11, weight="bold", color=INK)
     figure.subplots_adjust(top=0.84, wspace=0.34, bottom=0.16)
