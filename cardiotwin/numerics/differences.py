@@ -26,6 +26,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float, Int, Shaped
 
+from .target import on_gpu
+
 Slices = tuple[Array, ...]
 
 
@@ -203,6 +205,7 @@ def _products_jvp(primals, tangents, *, layout):
 
 def _differences_transpose(cotangent, *operands, layout):
     x, integers, weights = _split(operands, layout)
+    cotangent = kept_in_memory(cotangent)
     if ad.is_undefined_primal(x):
         found = _differences_p.bind(cotangent, *integers, *weights, layout=layout)
         return [_unbatch(found, x.aval.shape), *(None,) * (len(operands) - 1)]
@@ -261,6 +264,25 @@ def _varying(operand: Any) -> frozenset:
     )
 
 
+def kept_in_memory(x: Array) -> Array:
+    """The same values, worked out once and written to memory before anything reads them.
+
+    On a CPU XLA works a value out anew in every gather that reads it, once for every neighbour, and
+    an optimisation barrier does not keep it from that: going backwards through a time step, that
+    value is the derivative of the whole ionic step.
+    """
+    return _kept_p.bind(x)
+
+
+def _keep(x: Array) -> Array:
+    if on_gpu():
+        return jax.lax.optimization_barrier(x)
+    # One trip of a loop whose length XLA does not know: what a loop reads lies in memory.
+    first = x.ravel()[0] if x.size else jnp.zeros((), x.dtype)
+    trips = jnp.minimum((first == first).astype(jnp.int32) + 1, 1)
+    return jax.lax.fori_loop(0, trips, lambda _, __: x, jnp.zeros_like(x))
+
+
 def _declare(name, program, kind, jvp, transpose, *, multiple_results):
     primitive = Primitive(name)
     primitive.multiple_results = multiple_results
@@ -290,3 +312,9 @@ _products_p = _declare(
     _products_transpose,
     multiple_results=True,
 )
+_kept_p = Primitive("kept_in_memory")
+_kept_p.def_impl(jax.jit(_keep))
+_kept_p.def_abstract_eval(lambda x: x)
+ad.deflinear2(_kept_p, lambda cotangent, _: [kept_in_memory(cotangent)])
+batching.defvectorized(_kept_p)
+mlir.register_lowering(_kept_p, mlir.lower_fun(_keep, multiple_results=False))

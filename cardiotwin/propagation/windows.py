@@ -14,7 +14,7 @@ from cardiotwin.numerics.together import all_of_batch
 from cardiotwin.tissue.stimulus import pulsing
 
 from . import multirate
-from .adjoint import Plan
+from .adjoint import FORWARD, Plan
 from .devices import Layout
 from .observe import AbstractObservable
 from .problem import System
@@ -242,8 +242,10 @@ def _frame(span: Span, prepared: Prepared, stride: int, state: State, carries):
     trips = steps - scheme.peels_last
     # Two steps a trip: XLA then writes every other state in place of one no longer needed, and
     # copies nothing (N-version slab on two cores: 4.4 against 4.7 ms a step). But where the step
-    # gathers a flux, that has to lie in memory before (5 against 20 ms).
-    unroll = 2 if state.flux is None or on_gpu() else 1
+    # gathers a flux, that has to lie in memory before (5 against 20 ms), and so has the voltage of
+    # the first step where the second is differentiated with it.
+    alone = state.flux is not None or span.reverse != FORWARD
+    unroll = 1 if alone and not on_gpu() else 2
     state, carries = span.reverse.steps(
         lambda i, c: fold(scheme.step, i, *c), (state, carries), trips, unroll=unroll
     )
