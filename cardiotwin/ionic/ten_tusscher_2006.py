@@ -265,22 +265,8 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
         m_rate = 10.0 * (1.0 + math.exp(-5.0) / a) * (1.0 + a) * b / (1.0 + a + b)
         m_inf = 1.0 / (1.0 + exp((-56.86 - v) / 9.03)) ** 2
 
-        # 1/tau_h = alpha_h + beta_h, 1/tau_j = alpha_j + beta_j: two branches, of V < -40 mV
-        # (left below) and V >= -40 mV; exponentials that only one branch needs share a register.
         h_inf = 1.0 / (1.0 + exp((v + 71.55) / 7.43)) ** 2
-        low = v < -40.0
-        vl = jnp.where(low, v, -40.0)  # keeps the branch not taken finite, also in derivatives
-        c = exp(jnp.where(low, (v + 80.0) / -6.8, (v + 10.66) / -11.1))
-        h_rate = jnp.where(
-            low,
-            0.057 * c + 2.7 * exp(0.079 * vl) + 3.1e5 * exp(0.3485 * vl),
-            (0.77 / 0.13) / (1.0 + c),
-        )
-        c = 1.0 + exp(jnp.where(low, 0.311 * (v + 79.23), -0.1 * (v + 32.0)))
-        e = exp(jnp.where(low, -0.01052 * v, 0.057 * v))
-        alpha_j = (-25428.0 * exp(0.2444 * vl) - 6.948e-6 * exp(-0.04391 * vl)) * (vl + 37.78)
-        beta_j = 0.02424 * e / (1.0 + exp(-0.1378 * (vl + 40.14)))
-        j_rate = jnp.where(low, alpha_j, 0.6 * e) / c + jnp.where(low, beta_j, 0.0)
+        h_rate, j_rate = sodium_inactivation(v)
         return {
             "m": (m_inf - y.m) * m_rate,
             "h": (h_inf - y.h) * h_rate,
@@ -376,6 +362,25 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
             "Ca_SR": (i_up - i_leak - i_rel) * _free(y.Ca_SR, self.Buf_sr, self.K_buf_sr),
             "Ca_ss": into_ss * _free(y.Ca_ss, self.Buf_ss, self.K_buf_ss),
         }
+
+
+def sodium_inactivation(v: Array) -> tuple[Array, Array]:
+    """1/tau_h and 1/tau_j of the fast sodium current, 1/ms."""
+    # 1/tau_h = alpha_h + beta_h, 1/tau_j = alpha_j + beta_j: two branches, of V < -40 mV
+    # (left below) and V >= -40 mV; exponentials that only one branch needs share a register.
+    low = v < -40.0
+    vl = jnp.where(low, v, -40.0)  # keeps the branch not taken finite, also in derivatives
+    c = exp(jnp.where(low, (v + 80.0) / -6.8, (v + 10.66) / -11.1))
+    h_rate = jnp.where(
+        low,
+        0.057 * c + 2.7 * exp(0.079 * vl) + 3.1e5 * exp(0.3485 * vl),
+        (0.77 / 0.13) / (1.0 + c),
+    )
+    c = 1.0 + exp(jnp.where(low, 0.311 * (v + 79.23), -0.1 * (v + 32.0)))
+    e = exp(jnp.where(low, -0.01052 * v, 0.057 * v))
+    alpha_j = (-25428.0 * exp(0.2444 * vl) - 6.948e-6 * exp(-0.04391 * vl)) * (vl + 37.78)
+    beta_j = 0.02424 * e / (1.0 + exp(-0.1378 * (vl + 40.14)))
+    return h_rate, jnp.where(low, alpha_j, 0.6 * e) / c + jnp.where(low, beta_j, 0.0)
 
 
 def _free(ca: Array, buffer: Any, half: Any) -> Array:
