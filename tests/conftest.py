@@ -12,6 +12,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 3)  # for runs that are spread over devices
 
 ROW = "row of a table"
+CELL = "cell of the table of verified models"
+VERIFIED = Path(__file__).parents[1] / "docs" / "models" / "verification.md"
 
 
 @pytest.fixture(scope="session")
@@ -35,8 +37,17 @@ def tabulate(record_property):
     return add
 
 
+@pytest.fixture
+def measured(record_property):
+    """Note a figure for docs/models/verification.md: measured(case, column, text)."""
+    return lambda case, column, text: record_property(CELL, [case, column, text])
+
+
 def pytest_addoption(parser):
     parser.addoption("--tables", metavar="FILE", help="write the measured tables to a file as well")
+    parser.addoption(
+        "--write-tables", action="store_true", help="bring docs/models/verification.md up to date"
+    )
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -47,6 +58,34 @@ def pytest_terminal_summary(terminalreporter, config):
         terminalreporter.write_line(text)
     if config.getoption("--tables"):
         Path(config.getoption("--tables")).write_text(text + "\n", encoding="utf-8")
+    if config.getoption("--write-tables"):
+        write_verified(VERIFIED, verified(terminalreporter.stats))
+
+
+def verified(stats) -> dict[str, dict[str, str]]:
+    """Figures by case and column, of the tests that passed."""
+    found: dict[str, dict[str, str]] = {}
+    for report in stats.get("passed", []):
+        for name, value in getattr(report, "user_properties", []):
+            if name == CELL:
+                case, column, text = value
+                found.setdefault(case, {})[column] = text
+    return found
+
+
+def write_verified(page: Path, found: dict[str, dict[str, str]]) -> None:
+    """Put figures into the page's table; rows and columns that did not run stay as they are."""
+    before, table, after = [], [], []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        (table if line.startswith("|") else after if table else before).append(line)
+    names, _, *rows = [[x.strip() for x in line.strip("|").split("|")] for line in table]
+    known = {row[0]: dict(zip(names, row, strict=True)) for row in rows}
+    for case, figures in found.items():
+        assert figures.keys() <= set(names), sorted(figures)
+        known.setdefault(case, {names[0]: case}).update(figures)
+    blank = dict.fromkeys(names, "")
+    lines = markdown([blank | known[case] for case in sorted(known, key=str.casefold)])
+    page.write_text("\n".join([*before, lines, *after]) + "\n", encoding="utf-8")
 
 
 def collect(stats) -> dict[str, list[dict]]:

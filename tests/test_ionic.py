@@ -1,10 +1,7 @@
-"""Ionic models against stiff integration, published equations and tables, and themselves."""
+"""Stepping, blending and pacing of ionic models; `test_cells.py` verifies the models themselves."""
 
-import math
 import re
-import xml.etree.ElementTree as ET
 from functools import partial
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -12,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.linalg
-from scipy.integrate import solve_ivp
+from cells import random_point
 
 from cardiotwin.ionic import (
-    NIEDERER_STATE,
     AbstractIonicModel,
     BuenoOrovio,
     MitchellSchaeffer,
@@ -51,89 +47,7 @@ def scalable(model):
     return next(row.name for row in model.parameters() if row.default)
 
 
-def random_point(model, count=40, seed=0):
-    """Potentials from -120 to 60 mV, gates from 0 to 1, concentrations within 50 % of initial."""
-    rng = np.random.default_rng(seed)
-    _, start = model.initial()
-    values = {
-        name: jnp.asarray(
-            rng.uniform(0, 1, count)
-            if name in model.gates or name == "R_prime"
-            else value * rng.uniform(0.5, 1.5, count)
-        )
-        for name, value in start._asdict().items()
-    }
-    return jnp.asarray(rng.uniform(-120, 60, count)), model.State(**values)
-
-
 # --- accuracy ---------------------------------------------------------------------------------
-
-
-@jax.jit
-def packed_rate(y, model, stimulus):
-    i_ion, rates = model(y[0], model.State(*y[1:]))
-    return jnp.stack([stimulus - i_ion, *rates])
-
-
-packed_jacobian = jax.jit(jax.jacfwd(packed_rate))
-
-
-def stiff_reference(model, times, amplitude, duration):
-    """SciPy's BDF at rtol 1e-8 with the model's exact Jacobian, on both sides of the edge."""
-    v0, state0 = model.initial()
-    model = model.astype(float)
-    y, values = np.array([v0, *state0]), [np.array([v0])]
-    for begin, end, stimulus in ((0.0, duration, amplitude), (duration, times[-1], 0.0)):
-        inside = times[(times > begin) & (times <= end)]
-        result = solve_ivp(
-            lambda t, y, s=stimulus: np.asarray(packed_rate(y, model, s)),
-            (begin, end), y, method="BDF", t_eval=inside, rtol=1e-8, atol=1e-10,
-            jac=lambda t, y, s=stimulus: np.asarray(packed_jacobian(y, model, s)),
-        )  # fmt: skip
-        assert result.success
-        y = result.y[:, -1]
-        values.append(result.y[0])
-    return np.concatenate(values)
-
-
-@each_model
-def test_one_beat_agrees_with_stiff_integration(model):
-    t, v = single_cell(model, cycle_length=480.0, dt=0.02, every=0.1, conserve_charge=False)
-    exact = stiff_reference(model, t, 52.0, 1.0)
-    assert np.linalg.norm(v - exact) <= 0.01 * np.linalg.norm(exact)
-    duration, expected = (action_potential_duration(t, x) for x in (v, exact))
-    assert abs(duration - expected) <= 1.0
-    assert abs(v.max() - exact.max()) <= 2.0
-
-
-@pytest.mark.parametrize(
-    ("name", "cycle_length", "expected"),
-    [
-        ("BO epi", 1000.0, 268.0), ("BO endo", 1000.0, 262.0), ("BO mid", 1000.0, 409.0),
-        ("BO epi", 400.0, 249.0), ("BO endo", 400.0, 227.0), ("BO mid", 400.0, 281.0),
-        ("MS", 1000.0, 282.0), ("MS", 500.0, 263.0), ("MS", 350.0, 227.0),
-        ("TTP06 epi", 1000.0, 305.0),
-    ],
-)  # fmt: skip
-def test_paced_action_potential_durations(name, cycle_length, expected):
-    beats = 1 if name.startswith("TTP06") else 7
-    before = pace(MODELS[name], cycle_length=cycle_length, beats=beats)
-    length = min(cycle_length, 480.0)
-    t, v = single_cell(
-        MODELS[name], cycle_length=length, every=0.1, initial=before, conserve_charge=False
-    )
-    assert action_potential_duration(t, v) == pytest.approx(expected, rel=0.02)
-
-
-def test_shipped_initial_state_is_near_the_limit_cycle():
-    for cell in ("epi", "mid", "endo"):
-        model = MODELS[f"TTP06 {cell}"]
-        v0, start = model.initial()
-        v1, end = pace(model)
-        assert abs(float(v1) - v0) < 0.01
-        for name, before in start._asdict().items():
-            # a gate that inactivates within the beat returns to within a per mille
-            assert float(getattr(end, name)) == pytest.approx(before, rel=2e-3, abs=1e-6), name
 
 
 def test_float32_and_mixed_precision_distance_from_float64():
@@ -158,154 +72,7 @@ def test_float32_and_mixed_precision_distance_from_float64():
     assert float(drift(jnp.float64)) == pytest.approx(expected, rel=1e-3)
 
 
-# --- equations against an independent route ---------------------------------------------------
-
-
-MATHML = "{http://www.w3.org/1998/Math/MathML}"
-OPERATORS = {
-    "plus": lambda *a: sum(a), "minus": lambda *a: -a[0] if len(a) == 1 else a[0] - a[1],
-    "times": lambda *a: math.prod(a), "divide": lambda a, b: a / b, "power": lambda a, b: a**b,
-    "root": math.sqrt, "exp": math.exp, "ln": math.log, "tanh": math.tanh, "floor": math.floor,
-    "lt": lambda a, b: a < b, "gt": lambda a, b: a > b, "leq": lambda a, b: a <= b,
-    "geq": lambda a, b: a >= b, "and": lambda *a: all(a), "or": lambda *a: any(a),
-}  # fmt: skip
-
-
-class CellML:
-    """Evaluates the equations of a CellML 1.0 file, one flat name space, by recursion."""
-
-    def __init__(self, path: Path):
-        root = ET.parse(path).getroot()
-        space = root.tag.split("}")[0] + "}"
-        self.values, self.equations, self.rates = {}, {}, {}
-        for variable in root.iter(space + "variable"):
-            if "initial_value" in variable.attrib:
-                self.values[variable.get("name")] = float(variable.get("initial_value"))
-        for math_node in root.iter(MATHML + "math"):
-            for _, left, right in math_node:
-                if left.tag == MATHML + "ci":
-                    self.equations[left.text.strip()] = right
-                else:
-                    self.rates[left[2].text.strip()] = right
-
-    def evaluate(self, **given):
-        """Rates of all state variables, with values replaced by those given."""
-        known = {**self.values, "time": 0.0, **given}
-        return {name: self._value(node, known) for name, node in self.rates.items()}
-
-    def _value(self, node, known):
-        kind = node.tag.removeprefix(MATHML)
-        if kind == "cn":
-            exponent = node.find(MATHML + "sep")
-            power = "" if exponent is None else "e" + exponent.tail.strip()
-            return float(node.text.strip() + power)
-        if kind == "ci":
-            name = node.text.strip()
-            if name not in known:
-                known[name] = self._value(self.equations[name], known)
-            return known[name]
-        if kind == "piecewise":
-            for part in node:
-                if part.tag == MATHML + "otherwise" or self._value(part[1], known):
-                    return self._value(part[0], known)
-        return OPERATORS[node[0].tag.removeprefix(MATHML)](
-            *(self._value(child, known) for child in node[1:])
-        )
-
-
-def relative_difference(ours, theirs):
-    return abs(ours - theirs) / max(abs(theirs), 1e-9)
-
-
-@pytest.mark.realdata
-@pytest.mark.parametrize(("cell", "suffix"), [("epi", "epi"), ("endo", "endo"), ("mid", "M")])
-def test_ten_tusscher_rates_match_the_cellml_file(data, cell, suffix):
-    reference = CellML(data / "cellml" / f"ten_tusscher_model_2006_{suffix}.cellml")
-    model = MODELS[f"TTP06 {cell}"]
-    v, state = random_point(model, seed=1)
-    i_ion, rates = rates_at(model, v, state)
-    assert set(reference.rates) == {"V", *model.State._fields}
-    for k in range(len(v)):
-        point = {name: float(x[k]) for name, x in state._asdict().items()}
-        expected = reference.evaluate(V=float(v[k]), **point)
-        assert relative_difference(-float(i_ion[k]), expected["V"]) < 1e-6
-        for name, rate in rates._asdict().items():
-            assert relative_difference(float(rate[k]), expected[name]) < 1e-6, name
-
-
-@pytest.mark.realdata
-def test_bueno_orovio_rates_match_the_cellml_file(data):
-    """The file is the 2007 thesis; gate w switches at u = 0.006 there, at theta_w in the paper."""
-    reference = CellML(data / "cellml" / "bueno_2007_epi.cellml")
-    model = MODELS["BO epi"]
-    v, state = random_point(model, seed=2)
-    u = (v - model.V_0) / model.V_amplitude
-    i_ion, rates = rates_at(model, v, state)
-    for k in range(len(v)):
-        point = {name: float(x[k]) for name, x in state._asdict().items()}
-        expected = reference.evaluate(V=float(u[k]), **point)
-        ours = {"V": -i_ion / model.V_amplitude, **rates._asdict()}
-        names = ["V", "v", "s"] + (["w"] if not 0.006 <= u[k] < 0.13 else [])
-        for name in names:
-            assert relative_difference(float(ours[name][k]), expected[name]) < 1e-9, name
-
-
-@pytest.mark.realdata
-def test_ten_tusscher_beat_matches_chaste(data):
-    """Another program's beat at 61 times; its stimulus is not on record and was fitted (39.6)."""
-    table = np.loadtxt(
-        data / "chaste-ap-references" / "cellml" / "ten_tusscher_model_2006_epi.dat", skiprows=1
-    )
-    model = TenTusscherPanfilov2006.epi(start=NIEDERER_STATE)
-    rest = pace(model, cycle_length=50.0, amplitude=0.0, dt=0.01)
-    t, v = single_cell(
-        model, cycle_length=650.0, dt=0.01, every=10.0, amplitude=39.6, duration=2.0, initial=rest
-    )
-    np.testing.assert_allclose(table[5:, 0], 50.0 + t)
-    assert np.max(np.abs(v - table[5:, 1])) < 0.1
-
-
-def test_ten_tusscher_conserves_charge():
-    """Ions that leave the cell are the ionic current: no other source is in the balances."""
-    model = MODELS["TTP06 epi"]
-    v, y = random_point(model, seed=3)
-    i_ion, rate = rates_at(model, v, y)
-
-    def total(rate_free, ca, buffer, half):
-        return rate_free * (1 + buffer * half / (ca + half) ** 2)
-
-    calcium = (
-        model.V_c * total(rate.Ca_i, y.Ca_i, model.Buf_c, model.K_buf_c)
-        + model.V_sr * total(rate.Ca_SR, y.Ca_SR, model.Buf_sr, model.K_buf_sr)
-        + model.V_ss * total(rate.Ca_ss, y.Ca_ss, model.Buf_ss, model.K_buf_ss)
-    )
-    charge = model.F * (model.V_c * (rate.Na_i + rate.K_i) + 2 * calcium)
-    np.testing.assert_allclose(charge, -model.C * i_ion, rtol=1e-9, atol=1e-6)
-    stimulus = model.stimulus_rates(1.0)["K_i"]
-    assert float(stimulus * model.F * model.V_c) == pytest.approx(model.C)
-
-
 # --- the step ---------------------------------------------------------------------------------
-
-
-@each_class
-def test_gate_rates_are_diagonal_and_affine(model):
-    v, state = random_point(model)
-
-    def rates_of(gates, v, state):
-        fixed = state._replace(**dict(zip(model.gates, gates, strict=True)))
-        _, rates = model(v, fixed)
-        return jnp.stack([getattr(rates, name) for name in model.gates])
-
-    gates = jnp.stack([getattr(state, name) for name in model.gates], axis=1)
-    derivative = jax.jacfwd(rates_of)
-    jacobian, curvature = jax.jit(
-        jax.vmap(lambda *at: (derivative(*at), jax.jacfwd(derivative)(*at)))
-    )(gates, v, state)
-    diagonal = jnp.diagonal(jacobian, axis1=1, axis2=2)
-    assert jnp.all(diagonal <= 0)
-    assert jnp.all(jacobian == jax.vmap(jnp.diag)(diagonal))
-    assert jnp.all(curvature == 0)
 
 
 @each_class
@@ -371,26 +138,6 @@ def test_centred_gates_keep_the_velocity_when_the_time_step_grows():
     fine = cable_velocity(0.01, centred=True)
     assert cable_velocity(0.05, centred=True) == pytest.approx(fine, rel=0.01)
     assert cable_velocity(0.05, centred=False) < 0.96 * fine
-
-
-@jax.jit
-def hundred_steps(model, v, state, dt):
-    return jax.lax.fori_loop(0, 100, lambda _, c: rush_larsen(model, *c, dt), (v, state))
-
-
-@each_model
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
-@pytest.mark.parametrize("dt", [0.01, 0.1])
-def test_no_potential_breaks_the_step(model, dtype, dt):
-    v, state = model.initial_arrays(501, dtype=dtype)
-    v = v * 0 + jnp.linspace(-150, 100, 501, dtype=dtype)
-
-    v, state = hundred_steps(model.astype(dtype), v, state, dt)
-    for name, x in {"V": v, **state._asdict()}.items():
-        assert jnp.all(jnp.isfinite(x)), name
-        if name in model.gates and (name, type(model)) != ("w", BuenoOrovio):  # w_inf > 1 for u < 0
-            assert jnp.all((x >= 0) & (x <= 1)), name
-    assert jnp.all((v > -160) & (v < 110))
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.float32, 2e-5), (jnp.float64, 1e-9)])
@@ -576,14 +323,6 @@ def test_construction_refuses_unknown_gates():
 
     with pytest.raises(ValueError, match="does not define State"):
         Nameless()
-
-
-def test_documentation_lists_every_parameter():
-    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text(encoding="utf-8")
-    for model in (MitchellSchaeffer, BuenoOrovio, TenTusscherPanfilov2006):
-        for name, default, unit, meaning in model.parameters():
-            assert meaning, name
-            assert f"| `{name}` | {default:g} | {unit} |" in text, f"{model.__name__}.{name}"
 
 
 # --- pacing -----------------------------------------------------------------------------------

@@ -17,3 +17,4 @@ from cardiotwin.ionic.pacing import steady_state as steady_state
 from cardiotwin.ionic.stepping import rush_larsen as rush_larsen
 from cardiotwin.ionic.ten_tusscher_2006 import NIEDERER_STATE as NIEDERER_STATE
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006 as TenTusscherPanfilov2006
+from cardiotwin.ionic.tor_ord import ToRORdDynCl as ToRORdDynCl

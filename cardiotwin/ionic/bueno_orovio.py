@@ -104,17 +104,36 @@ class BuenoOrovio(AbstractIonicModel):
     ) -> tuple[Float[Array, "*nodes"], BuenoOrovioState]:
         """Ionic current over capacitance (mV/ms) and rates of the gates (1/ms)."""
         u = (v - self.V_0) / self.V_amplitude
+        above_v, above_w, above_o = self._steps(u)
+        j_fi, j_so, j_si = self._fluxes(u, state, above_v, above_w, above_o)
+        rates = self._gate_rates(u, state, above_v, above_w, above_o)
+        return self.V_amplitude * (j_fi + j_so + j_si), rates
+
+    def currents(self, v: Float[ArrayLike, "*nodes"], state: BuenoOrovioState) -> dict[str, Array]:
+        """Fast inward, slow outward and slow inward current (equations 5 to 7), mV/ms."""
+        u = (v - self.V_0) / self.V_amplitude
+        fluxes = self._fluxes(u, state, *self._steps(u))
+        return dict(
+            zip(("I_fi", "I_so", "I_si"), (self.V_amplitude * j for j in fluxes), strict=True)
+        )
+
+    def _steps(self, u: Array) -> tuple[Array, Array, Array]:
+        """H(u - theta) for theta_v, theta_w and theta_o."""
         above_v = heaviside(u - self.theta_v, self.smoothing)
         above_w = heaviside(u - self.theta_w, self.smoothing)
         above_o = heaviside(u - self.theta_o, self.smoothing)
+        return above_v, above_w, above_o
 
+    def _fluxes(
+        self, u: Array, state: BuenoOrovioState, above_v: Array, above_w: Array, above_o: Array
+    ) -> tuple[Array, Array, Array]:
+        """J_fi, J_so and J_si, 1/ms."""
         tau_o = self.tau_o1 + (self.tau_o2 - self.tau_o1) * above_o
         tau_so = _between(self.tau_so1, self.tau_so2, self.k_so, u - self.u_so)
         j_fi = -state.v * above_v * (u - self.theta_v) * (self.u_u - u) / self.tau_fi
         j_so = (u - self.u_o) * (1 - above_w) / tau_o + above_w / tau_so
         j_si = -above_w * state.w * state.s / self.tau_si
-        rates = self._gate_rates(u, state, above_v, above_w, above_o)
-        return self.V_amplitude * (j_fi + j_so + j_si), rates
+        return j_fi, j_so, j_si
 
     def _gate_rates(
         self, u: Array, state: BuenoOrovioState, above_v: Array, above_w: Array, above_o: Array

@@ -55,7 +55,18 @@ class MitchellSchaeffer(AbstractIonicModel):
         """Ionic current over capacitance (mV/ms) and rate of the gate (1/ms)."""
         u = (v - self.V_rest) / self.V_amplitude
         h = state.h
-        i_ion = u / self.tau_out - h * u**2 * (1 - u) / self.tau_in
+        j_out, j_in = self._fluxes(u, h)
         excited = heaviside(u - self.v_gate, self.smoothing)
         dh = (1 - excited) * (1 - h) / self.tau_open - excited * h / self.tau_close
-        return self.V_amplitude * i_ion, MitchellSchaefferState(h=dh)
+        return self.V_amplitude * (j_out - j_in), MitchellSchaefferState(h=dh)
+
+    def currents(
+        self, v: Float[ArrayLike, "*nodes"], state: MitchellSchaefferState
+    ) -> dict[str, Array]:
+        """The outward and the gated inward current, mV/ms."""
+        j_out, j_in = self._fluxes((v - self.V_rest) / self.V_amplitude, state.h)
+        return {"I_in": -self.V_amplitude * j_in, "I_out": self.V_amplitude * j_out}
+
+    def _fluxes(self, u: Array, h: Any) -> tuple[Array, Array]:
+        """J_out and minus J_in, 1/ms."""
+        return u / self.tau_out, h * u**2 * (1 - u) / self.tau_in

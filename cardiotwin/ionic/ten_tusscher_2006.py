@@ -5,7 +5,8 @@ tissue model, Am J Physiol Heart Circ Physiol 291:H1088-H1100, 2006,
 https://doi.org/10.1152/ajpheart.00109.2006. The currents it keeps are printed in K. H. W. J. ten
 Tusscher, D. Noble, P. J. Noble and A. V. Panfilov, A model for human ventricular tissue, Am J
 Physiol Heart Circ Physiol 286:H1573-H1589, 2004, https://doi.org/10.1152/ajpheart.00794.2003.
-Symbols are the papers'. docs/models.md lists parameters, initial states and departures.
+Symbols are the papers'. docs/models/ten_tusscher_2006.md lists parameters, initial states and
+departures.
 
 The rates are the hot loop of every simulation, so they are written with few transcendentals and
 quotients: time constants as reciprocals over one common denominator, exponentials of commensurate
@@ -15,6 +16,8 @@ exponential.
 """
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self
 
 import equinox as eqx
@@ -93,6 +96,7 @@ _ENDO: dict[str, Any] = {
     "g_to": 0.073, "s_shift": 28.0, "tau_s_A": 1000.0, "tau_s_B": 67.0, "tau_s_C": 1000.0,
     "tau_s_E": 0.0, "tau_s_F": 8.0, "start": _ENDO_START,
 }  # fmt: skip
+_OHMIC = ("Na", "K1", "to", "Kr", "Ks", "CaL", "bNa", "bCa", "pK")
 
 
 class TenTusscherPanfilov2006(AbstractIonicModel):
@@ -107,6 +111,15 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
     slow: ClassVar[tuple[str, ...]] = ("Ca_SR", "Na_i", "K_i")
     activation_threshold: ClassVar[float] = -20.0
     repolarisation_threshold: ClassVar[float] = -70.0
+    channels: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {
+            **{f"I_{name}": f"g_{name}" for name in _OHMIC},
+            "I_pCa": "g_pCa",
+            "I_NaK": "P_NaK",
+            "I_NaCa": "k_NaCa",
+        }
+    )
+    calcium: ClassVar[str | None] = "Ca_i"
 
     g_Na: Any = param(14.838, "nS/pF", meaning="conductance of I_Na")
     g_K1: Any = param(5.405, "nS/pF", meaning="conductance of I_K1")
@@ -222,13 +235,7 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
 
     def _potassium_current(self, v: Array, y: TenTusscherState, x: Array, rt_f: Any) -> Array:
         """I_K1 + I_to + I_Kr + I_Ks + I_pK; x = V - E_K."""
-        # x_K1_inf = alpha/(alpha + beta), alpha = 0.1/(1 + exp(0.06 (x - 200))),
-        # beta = (3 exp(0.0002 (x + 100)) + exp(0.1 (x - 10)))/(1 + exp(-0.5 x))
-        p = exp(0.02 * x)
-        closing = 3.0 * exp(0.0002 * (x + 100.0)) + math.exp(-1.0) * p**5
-        q = 1.0 + exp(-0.5 * x)
-        x_k1_inf = q / (q + 10.0 * closing * (1.0 + math.exp(-12.0) * p**3))
-
+        x_k1_inf = _x_k1_inf(x)
         root = jnp.sqrt(self.K_o / 5.4)
         e_ks = rt_f * (log(self.K_o + self.P_KNa * self.Na_o) - log(y.K_i + self.P_KNa * y.Na_i))
         plateau = self.g_pK / (1.0 + exp((25.0 - v) / 5.98))
@@ -237,6 +244,31 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
             + x * (self.g_to * y.r * y.s)
             + self.g_Ks * y.Xs**2 * (v - e_ks)
         )
+
+    def currents(self, v: Float[ArrayLike, "*nodes"], state: TenTusscherState) -> dict[str, Array]:
+        """Each current over capacitance (pA/pF), one by one as printed; `__call__` merges them."""
+        v, y = jnp.asarray(v), state
+        rt_f = self.R * self.T / self.F
+        e_na = rt_f * log(self.Na_o / y.Na_i)
+        e_k = rt_f * log(self.K_o / y.K_i)
+        e_ks = rt_f * log((self.K_o + self.P_KNa * self.Na_o) / (y.K_i + self.P_KNa * y.Na_i))
+        e_ca = 0.5 * rt_f * log(self.Ca_o / y.Ca_i)
+        root = jnp.sqrt(self.K_o / 5.4)
+        i_nak, i_naca = self._exchange_currents(v, y, rt_f)
+        return {
+            "I_Na": self.g_Na * y.m**3 * y.h * y.j * (v - e_na),
+            "I_K1": self.g_K1 * root * _x_k1_inf(v - e_k) * (v - e_k),
+            "I_to": self.g_to * y.r * y.s * (v - e_k),
+            "I_Kr": self.g_Kr * root * y.Xr1 * y.Xr2 * (v - e_k),
+            "I_Ks": self.g_Ks * y.Xs**2 * (v - e_ks),
+            "I_CaL": self._i_cal(v, y, rt_f),
+            "I_NaK": i_nak,
+            "I_NaCa": i_naca,
+            "I_pCa": self.g_pCa * y.Ca_i / (y.Ca_i + self.K_pCa),
+            "I_pK": self.g_pK / (1.0 + exp((25.0 - v) / 5.98)) * (v - e_k),
+            "I_bNa": self.g_bNa * (v - e_na),
+            "I_bCa": self.g_bCa * (v - e_ca),
+        }
 
     def _i_cal(self, v: Array, y: TenTusscherState, rt_f: Any) -> Array:
         """I_CaL = g d f f2 fCass 4 (V-15) F^2/(RT) (0.25 Ca_ss e^z - Ca_o)/(e^z - 1)."""
@@ -265,22 +297,8 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
         m_rate = 10.0 * (1.0 + math.exp(-5.0) / a) * (1.0 + a) * b / (1.0 + a + b)
         m_inf = 1.0 / (1.0 + exp((-56.86 - v) / 9.03)) ** 2
 
-        # 1/tau_h = alpha_h + beta_h, 1/tau_j = alpha_j + beta_j: two branches, of V < -40 mV
-        # (left below) and V >= -40 mV; exponentials that only one branch needs share a register.
         h_inf = 1.0 / (1.0 + exp((v + 71.55) / 7.43)) ** 2
-        low = v < -40.0
-        vl = jnp.where(low, v, -40.0)  # keeps the branch not taken finite, also in derivatives
-        c = exp(jnp.where(low, (v + 80.0) / -6.8, (v + 10.66) / -11.1))
-        h_rate = jnp.where(
-            low,
-            0.057 * c + 2.7 * exp(0.079 * vl) + 3.1e5 * exp(0.3485 * vl),
-            (0.77 / 0.13) / (1.0 + c),
-        )
-        c = 1.0 + exp(jnp.where(low, 0.311 * (v + 79.23), -0.1 * (v + 32.0)))
-        e = exp(jnp.where(low, -0.01052 * v, 0.057 * v))
-        alpha_j = (-25428.0 * exp(0.2444 * vl) - 6.948e-6 * exp(-0.04391 * vl)) * (vl + 37.78)
-        beta_j = 0.02424 * e / (1.0 + exp(-0.1378 * (vl + 40.14)))
-        j_rate = jnp.where(low, alpha_j, 0.6 * e) / c + jnp.where(low, beta_j, 0.0)
+        h_rate, j_rate = sodium_inactivation(v)
         return {
             "m": (m_inf - y.m) * m_rate,
             "h": (h_inf - y.h) * h_rate,
@@ -376,6 +394,35 @@ class TenTusscherPanfilov2006(AbstractIonicModel):
             "Ca_SR": (i_up - i_leak - i_rel) * _free(y.Ca_SR, self.Buf_sr, self.K_buf_sr),
             "Ca_ss": into_ss * _free(y.Ca_ss, self.Buf_ss, self.K_buf_ss),
         }
+
+
+def sodium_inactivation(v: Array) -> tuple[Array, Array]:
+    """1/tau_h and 1/tau_j of the fast sodium current, 1/ms."""
+    # 1/tau_h = alpha_h + beta_h, 1/tau_j = alpha_j + beta_j: two branches, of V < -40 mV
+    # (left below) and V >= -40 mV; exponentials that only one branch needs share a register.
+    low = v < -40.0
+    vl = jnp.where(low, v, -40.0)  # keeps the branch not taken finite, also in derivatives
+    c = exp(jnp.where(low, (v + 80.0) / -6.8, (v + 10.66) / -11.1))
+    h_rate = jnp.where(
+        low,
+        0.057 * c + 2.7 * exp(0.079 * vl) + 3.1e5 * exp(0.3485 * vl),
+        (0.77 / 0.13) / (1.0 + c),
+    )
+    c = 1.0 + exp(jnp.where(low, 0.311 * (v + 79.23), -0.1 * (v + 32.0)))
+    e = exp(jnp.where(low, -0.01052 * v, 0.057 * v))
+    alpha_j = (-25428.0 * exp(0.2444 * vl) - 6.948e-6 * exp(-0.04391 * vl)) * (vl + 37.78)
+    beta_j = 0.02424 * e / (1.0 + exp(-0.1378 * (vl + 40.14)))
+    return h_rate, jnp.where(low, alpha_j, 0.6 * e) / c + jnp.where(low, beta_j, 0.0)
+
+
+def _x_k1_inf(x: Array) -> Array:
+    """Steady rectification of I_K1 at x = V - E_K, alpha/(alpha + beta)."""
+    # alpha = 0.1/(1 + exp(0.06 (x - 200))),
+    # beta = (3 exp(0.0002 (x + 100)) + exp(0.1 (x - 10)))/(1 + exp(-0.5 x))
+    p = exp(0.02 * x)
+    closing = 3.0 * exp(0.0002 * (x + 100.0)) + math.exp(-1.0) * p**5
+    q = 1.0 + exp(-0.5 * x)
+    return q / (q + 10.0 * closing * (1.0 + math.exp(-12.0) * p**3))
 
 
 def _free(ca: Array, buffer: Any, half: Any) -> Array:
