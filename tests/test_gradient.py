@@ -414,6 +414,16 @@ def test_memory_grows_with_the_square_root_of_the_steps():
     assert temporary(long) - 2 * frames < 5.0 * temporary(short)
 
 
+@pytest.mark.parametrize(("frames", "steps"), [(16, 20), (4, 20), (150, 20), (9, 5), (30, 31)])
+def test_no_more_states_are_kept_than_twice_the_root_of_the_steps(frames, steps):
+    plan = Checkpointed().plan(frames, steps)
+    if plan.group:  # states of groups of frames, then those of the steps of a group
+        kept = frames / plan.group + plan.group * steps
+    else:
+        kept = frames * steps / plan.segment + plan.segment
+    assert kept <= 3.0 * np.sqrt(frames * steps)
+
+
 def temporary(program):
     return program.memory_analysis().temp_size_in_bytes
 

@@ -102,8 +102,9 @@ class Checkpointed(AbstractAdjoint):
     def plan(self, frames: int, steps: int) -> Plan:
         """Cut a run so that the kept states are about `interval` steps apart."""
         wanted = self.interval or max(1, isqrt(frames * steps))
-        if wanted < steps:
-            return Plan(0, _near_divisor(wanted, steps))
+        segment = _near_divisor(min(wanted, steps), steps)
+        if segment < steps:
+            return Plan(0, segment)
         return Plan(_near_divisor(round(wanted / steps), frames), steps)
 
 
