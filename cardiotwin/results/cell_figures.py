@@ -19,6 +19,8 @@ _GRID = "#e3e3e6"
 _NM_PER_MM = 1e6
 # Currents whose peaks differ so much that they share no axis: the upstroke's, and the others.
 _FAST = ("I_Na",)
+# The first currents of a beat are ten times those of the plateau.
+_EARLY = 20.0  # ms
 _STYLES = ("-", "--", ":")
 
 
@@ -185,7 +187,14 @@ def _draw_currents(axes: Any, recording: Recording) -> None:
         for name in _FAST
         if name in recording.currents and slow
     )
+    early = recording.t < _EARLY
+    late = (
+        np.stack(list(slow.values()))[:, ~early] if slow and not early.all() else np.zeros((1, 1))
+    )
+    low, high = min(late.min(), 0.0), max(late.max(), 0.0)
+    axes.set_ylim(low - 0.15 * (high - low) - 1e-3, high + 0.15 * (high - low) + 1e-3)
     axes.set_ylabel("current (pA/pF)")
+    axes.set_title(f"scaled to what comes after {_EARLY:g} ms", size=8, loc="right")
     axes.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False, fontsize=8,
         title=f"not drawn: {left_out}" if left_out else None, title_fontsize=7,
