@@ -123,6 +123,8 @@ def moved(tree: Any, devices: list[Any]) -> Any:
     import jax
     from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+    from cardiotwin.numerics.shared import Shared
+
     def mesh_like(mesh: Mesh) -> Mesh:
         shape = mesh.devices.shape
         return Mesh(np.array(devices).reshape(shape), mesh.axis_names, axis_types=mesh.axis_types)
@@ -140,6 +142,11 @@ def moved(tree: Any, devices: list[Any]) -> Any:
             return jax.ShapeDtypeStruct(value.shape, value.dtype, sharding=place(value))
         if isinstance(value, Mesh):
             return mesh_like(value)
+        if isinstance(value, Shared):
+            # its structure holds the static fields of what it was made of
+            numbered = jax.tree.unflatten(value.structure, range(len(value.places)))
+            structure = jax.tree.structure(move(numbered))
+            return Shared(tuple(map(move, value.held)), value.places, structure)
         if isinstance(value, eqx.Module):
             # static fields hold meshes too, which a map over leaves would not reach
             other = copy.copy(value)

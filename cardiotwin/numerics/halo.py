@@ -14,10 +14,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
+from .differences import gather
 from .partition import exchange_rounds, ghost_nodes
 from .rows import AbstractPattern, fill_slices, slice_widths
+from .target import in_memory
 
 # Name of the axis of the device mesh along which nodes are spread.
 NODES = "nodes"
@@ -113,9 +115,9 @@ def partitioned_rows(
 class HaloOperator(eqx.Module):
     """An operator over devices: takes and returns [slots] arrays, zero where unused."""
 
-    columns: tuple[Int[Array, "width slots"], ...]
+    columns: tuple[Integer[Array, "width slots"], ...]
     weights: tuple[Float[Array, "width slots"], ...]
-    sends: tuple[Int[Array, " sent"], ...]
+    sends: tuple[Integer[Array, " sent"], ...]
     rounds: tuple[tuple[tuple[int, int], ...], ...] = eqx.field(static=True)
     inner: int = eqx.field(static=True)
     mesh: Mesh = eqx.field(static=True)
@@ -140,7 +142,8 @@ class HaloOperator(eqx.Module):
 
     def _local(self, x, columns, weights, sends):
         """The rows of one device."""
-        leaving = [x.at[send].get(mode="promise_in_bounds") for send in sends]
+        x = in_memory(x)
+        leaving = [gather(x, send) for send in sends]
         if self.rounds:
             received = [
                 jax.lax.ppermute(values, NODES, pairs)
@@ -152,7 +155,7 @@ class HaloOperator(eqx.Module):
         table = x
         for k, (column, weight) in enumerate(zip(columns, weights, strict=True)):
             if k == self.inner:
-                table = jnp.concatenate([x, *received])
+                table = in_memory(jnp.concatenate([x, *received]))
             out.append(_differences(table, column, weight, start))
             start += column.shape[1]
         return out[0] if len(out) == 1 else jnp.concatenate(out)
@@ -163,8 +166,7 @@ def _differences(x, column, weight, start):
     home = jax.lax.slice(x, (start,), (start + column.shape[1],))
     total = jnp.zeros_like(home)
     for k in range(column.shape[0]):
-        neighbour = x.at[column[k]].get(mode="promise_in_bounds")
-        total = total + weight[k] * (neighbour - home)
+        total = total + weight[k] * (gather(x, column[k]) - home)
     return total
 
 
@@ -174,9 +176,9 @@ def halo_operator(
     """Lay the weight of every edge out over the rows of all devices."""
     padded = jnp.concatenate([edge_weights, jnp.zeros(1, edge_weights.dtype)])
     return HaloOperator(
-        columns=tuple(jnp.asarray(c) for c in rows.columns),
+        columns=tuple(jnp.asarray(c, jnp.uint32) for c in rows.columns),
         weights=tuple(padded[e] for e in rows.entries),
-        sends=tuple(jnp.asarray(s) for s in rows.sends),
+        sends=tuple(jnp.asarray(s, jnp.uint32) for s in rows.sends),
         rounds=rows.rounds,
         inner=rows.inner,
         mesh=mesh,
