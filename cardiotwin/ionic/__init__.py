@@ -1,5 +1,6 @@
 """Ionic models of cardiac cells, time steps that suit them all, and pacing of single cells."""
 
+from cardiotwin._types import param as param
 from cardiotwin.ionic._base import AbstractIonicModel as AbstractIonicModel
 from cardiotwin.ionic._base import Parameter as Parameter
 from cardiotwin.ionic._base import blend as blend
