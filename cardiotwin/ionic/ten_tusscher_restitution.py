@@ -18,7 +18,7 @@ from jaxtyping import Array
 from cardiotwin._types import param
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006, TenTusscherState
 
-# Table 2. End of the last of 300 beats at 1000 ms from the epicardial start: `pace(cell, beats=300)`
+# Table 2. Every set starts from the epicardial state; docs/models/ten_tusscher_restitution.md.
 _TABLE_2: dict[float, dict[str, Any]] = {
     0.7: {"g_Kr": 0.134, "g_Ks": 0.27, "g_pCa": 0.0619, "g_pK": 0.073, "tau_f_factor": 0.6},
     1.1: {},
