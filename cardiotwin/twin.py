@@ -18,9 +18,16 @@ from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, ldrb, mean_fibre
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels, as_tetrahedra
 from cardiotwin.ionic._base import AbstractIonicModel, blend
+from cardiotwin.ionic.aliev_panfilov import AlievPanfilov
+from cardiotwin.ionic.beeler_reuter_1977 import BeelerReuter1977
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio
+from cardiotwin.ionic.fenton_karma import FentonKarma
+from cardiotwin.ionic.fitzhugh_nagumo import FitzHughNagumo
+from cardiotwin.ionic.luo_rudy_1991 import LuoRudy1991
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
+from cardiotwin.ionic.modified_mitchell_schaeffer import ModifiedMitchellSchaeffer
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
+from cardiotwin.ionic.ten_tusscher_restitution import TenTusscherRestitution
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.velocity import VelocityTarget
 from cardiotwin.tissue.conductivity import Conductivity, Tissue
@@ -33,9 +40,16 @@ from cardiotwin.tissue.sites import (
 from cardiotwin.tissue.stimulus import AbstractStimulus, check_radius, check_train
 
 MODELS: dict[str, type[AbstractIonicModel]] = {
-    "mitchell_schaeffer": MitchellSchaeffer,
+    "aliev_panfilov": AlievPanfilov,
+    "beeler_reuter_1977": BeelerReuter1977,
     "bueno_orovio": BuenoOrovio,
+    "fenton_karma": FentonKarma,
+    "fitzhugh_nagumo": FitzHughNagumo,
+    "luo_rudy_1991": LuoRudy1991,
+    "mitchell_schaeffer": MitchellSchaeffer,
+    "modified_mitchell_schaeffer": ModifiedMitchellSchaeffer,
     "ten_tusscher_2006": TenTusscherPanfilov2006,
+    "ten_tusscher_restitution": TenTusscherRestitution,
 }
 
 # Layers thinner than this share of the wall hold no cell.
@@ -140,7 +154,7 @@ class Cells(eqx.Module):
     gradients of repolarisation make the T wave.
 
     Args:
-        model: "ten_tusscher_2006", "bueno_orovio" or "mitchell_schaeffer".
+        model: name of an ionic model, one of the keys of `MODELS`.
         uniform: one cell type everywhere ("endo", "mid", "epi"); None for layers.
         endo: share of the wall that holds endocardial cells.
         mid: share that holds mid-myocardial cells; epicardial cells take the rest.
@@ -161,9 +175,18 @@ class Cells(eqx.Module):
 
     def __init__(
         self,
-        model: Literal["ten_tusscher_2006", "bueno_orovio", "mitchell_schaeffer"] = (
-            "ten_tusscher_2006"
-        ),
+        model: Literal[
+            "aliev_panfilov",
+            "beeler_reuter_1977",
+            "bueno_orovio",
+            "fenton_karma",
+            "fitzhugh_nagumo",
+            "luo_rudy_1991",
+            "mitchell_schaeffer",
+            "modified_mitchell_schaeffer",
+            "ten_tusscher_2006",
+            "ten_tusscher_restitution",
+        ] = "ten_tusscher_2006",
         uniform: Literal["endo", "mid", "epi"] | None = None,
         endo: float = 0.45,
         mid: float = 0.25,
