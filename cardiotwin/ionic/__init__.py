@@ -5,12 +5,16 @@ from cardiotwin.ionic._base import Parameter as Parameter
 from cardiotwin.ionic._base import blend as blend
 from cardiotwin.ionic._base import heaviside as heaviside
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio as BuenoOrovio
+from cardiotwin.ionic.courtemanche_1998 import Courtemanche1998 as Courtemanche1998
 from cardiotwin.ionic.generalised import generalised_rush_larsen as generalised_rush_larsen
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer as MitchellSchaeffer
+from cardiotwin.ionic.ohara_rudy_2011 import OHaraRudy2011 as OHaraRudy2011
+from cardiotwin.ionic.ohara_rudy_cipa import OHaraRudyCiPA as OHaraRudyCiPA
 from cardiotwin.ionic.pacing import action_potential_duration as action_potential_duration
 from cardiotwin.ionic.pacing import pace as pace
 from cardiotwin.ionic.pacing import single_cell as single_cell
 from cardiotwin.ionic.stepping import rush_larsen as rush_larsen
+from cardiotwin.ionic.stewart_2009 import Stewart2009 as Stewart2009
 from cardiotwin.ionic.ten_tusscher_2006 import NIEDERER_STATE as NIEDERER_STATE
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006 as TenTusscherPanfilov2006
 from cardiotwin.ionic.tor_ord import ToRORdDynCl as ToRORdDynCl

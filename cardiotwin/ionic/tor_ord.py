@@ -6,8 +6,8 @@ human ventricular myocyte model in health, disease, and drug block, eLife 8:e488
 https://doi.org/10.7554/eLife.48890; in the form with chloride as a variable (dynCl) of J. Tomek,
 A. Bueno-Orovio and B. Rodriguez, ToR-ORd-dynCl: an update of the ToR-ORd model of human ventricular
 cardiomyocyte with dynamic intracellular chloride, 2020, https://doi.org/10.1101/2020.06.01.127043.
-What it kept of O'Hara and Rudy is in `_ohara_rudy`. I_Na has the gates of Grandi et al. (2010), of
-which h and j relax as ten Tusscher's; I_Kr is a Markov chain C3 - C2 - C1 - O - I, closed by C1 - I;
+What it kept of O'Hara and Rudy is in `_ohara_rudy`. I_Na has the gates of Grandi et al. (2010),
+whose h and j relax as ten Tusscher's; I_Kr is a Markov chain C3 - C2 - C1 - O - I with C1 - I;
 I_CaL sees ionic activities (Davies' equation) and opens into both compartments. Symbols are the
 paper's; docs/models/tor_ord.md lists parameters, initial states and departures.
 """
@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._ohara_rudy import OHaraRudyCell, constant_field
-from cardiotwin.ionic.ten_tusscher_2006 import sodium_inactivation
+from cardiotwin.ionic._ohara_rudy import OHaraRudyCell, calcium_activation_rate, constant_field
+from cardiotwin.ionic._ten_tusscher import sodium_inactivation
 from cardiotwin.numerics.elementary import exp, log
 
 
@@ -294,15 +294,13 @@ class ToRORdDynCl(OHaraRudyCell):
         }
 
     def _calcium_gate_rates(self, v: Array, y: ToRORdState) -> dict[str, Array]:
-        # tau_d = 0.6 + 1/(exp(-0.05 (V+6)) + exp(0.09 (V+14)))
-        a = exp(-0.05 * (v + 6.0)) + exp(0.09 * (v + 14.0))
         # d_inf = 1.0763 exp(-1.007 exp(-0.0829 V)) below 31.4978 mV; its limit is no zero there,
         # the step up to 1 is the paper's
         below = 1.0763 * exp(-1.007 * exp(-0.0829 * v))
         d_inf = jnp.where(v < 31.4978, below, 1.0)
         jca_inf = 1.0 / (1.0 + exp((v + 18.08) / 2.7916))
         return {
-            "d": (d_inf - y.d) * (a / (1.0 + 0.6 * a)),
+            "d": (d_inf - y.d) * calcium_activation_rate(v),
             "jca": (jca_inf - y.jca) / 72.5,
             **self._calcium_inactivation_rates(v, y),
         }
