@@ -19,8 +19,13 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels, as_tetrahedra
 from cardiotwin.ionic._base import AbstractIonicModel, blend
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio
+from cardiotwin.ionic.courtemanche_1998 import Courtemanche1998
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
+from cardiotwin.ionic.ohara_rudy_2011 import OHaraRudy2011
+from cardiotwin.ionic.ohara_rudy_cipa import OHaraRudyCiPA
+from cardiotwin.ionic.stewart_2009 import Stewart2009
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
+from cardiotwin.ionic.tor_ord import ToRORdDynCl
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.velocity import VelocityTarget
 from cardiotwin.tissue.conductivity import Conductivity, Tissue
@@ -33,9 +38,14 @@ from cardiotwin.tissue.sites import (
 from cardiotwin.tissue.stimulus import AbstractStimulus, check_radius, check_train
 
 MODELS: dict[str, type[AbstractIonicModel]] = {
-    "mitchell_schaeffer": MitchellSchaeffer,
     "bueno_orovio": BuenoOrovio,
+    "courtemanche_1998": Courtemanche1998,
+    "mitchell_schaeffer": MitchellSchaeffer,
+    "ohara_rudy_2011": OHaraRudy2011,
+    "ohara_rudy_cipa": OHaraRudyCiPA,
+    "stewart_2009": Stewart2009,
     "ten_tusscher_2006": TenTusscherPanfilov2006,
+    "tor_ord": ToRORdDynCl,
 }
 
 # Layers thinner than this share of the wall hold no cell.
@@ -140,7 +150,7 @@ class Cells(eqx.Module):
     gradients of repolarisation make the T wave.
 
     Args:
-        model: "ten_tusscher_2006", "bueno_orovio" or "mitchell_schaeffer".
+        model: name of its module in `cardiotwin.ionic`, such as "ten_tusscher_2006".
         uniform: one cell type everywhere ("endo", "mid", "epi"); None for layers.
         endo: share of the wall that holds endocardial cells.
         mid: share that holds mid-myocardial cells; epicardial cells take the rest.
@@ -161,9 +171,16 @@ class Cells(eqx.Module):
 
     def __init__(
         self,
-        model: Literal["ten_tusscher_2006", "bueno_orovio", "mitchell_schaeffer"] = (
-            "ten_tusscher_2006"
-        ),
+        model: Literal[
+            "bueno_orovio",
+            "courtemanche_1998",
+            "mitchell_schaeffer",
+            "ohara_rudy_2011",
+            "ohara_rudy_cipa",
+            "stewart_2009",
+            "ten_tusscher_2006",
+            "tor_ord",
+        ] = "ten_tusscher_2006",
         uniform: Literal["endo", "mid", "epi"] | None = None,
         endo: float = 0.45,
         mid: float = 0.25,

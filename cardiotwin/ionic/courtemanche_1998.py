@@ -126,7 +126,7 @@ class Courtemanche1998(AbstractIonicModel):
     T: Any = param(310.0, "K", meaning="temperature")
     F: Any = param(96.4867, "C/mmol", meaning="Faraday constant")
     start: tuple[Any, CourtemancheState] = PAPER_STATE
-    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
+    """Potential and state to start from."""
 
     def initial(self) -> tuple[Any, CourtemancheState]:
         """The field `start`."""

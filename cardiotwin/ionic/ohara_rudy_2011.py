@@ -127,7 +127,7 @@ class OHaraRudy2011(OHaraRudyCell):
     alpha_rel: Any = param(2.375, "mM/ms per pA/pF", meaning="release per I_CaL; mid 1.7 times")
     K_rel: Any = param(1.5, "mM", meaning="half saturation of release by Ca_jsr")
     start: tuple[Any, Any] = _START
-    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
+    """Potential and state to start from."""
 
     @classmethod
     def endo(cls, **parameters: Any) -> Self:

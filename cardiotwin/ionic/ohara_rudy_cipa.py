@@ -105,7 +105,9 @@ class OHaraRudyCiPA(OHaraRudy2011):
 
     G_NaL: Any = param(0.0199575, "mS/uF", meaning="conductance of I_NaL; epi 0.6 times")
     P_Ca: Any = param(0.0001007, "cm/s", meaning="permeability of I_CaL; epi 1.2, mid 2.5 times")
-    G_Kr: Any = param(0.0465854545, "mS/uF", meaning="conductance of I_Kr; epi 1.3, mid 0.8 times")
+    G_Kr: Any = param(
+        0.0465854545454546, "mS/uF", meaning="conductance of I_Kr; epi 1.3, mid 0.8 times"
+    )
     G_Ks: Any = param(0.006358, "mS/uF", meaning="conductance of I_Ks; epi 1.4 times")
     G_K1: Any = param(0.3239784, "mS/uF", meaning="conductance of I_K1; epi 1.2, mid 1.3 times")
     D: Any = param(0.0, "nM", meaning="free concentration of the drug")
@@ -116,7 +118,7 @@ class OHaraRudyCiPA(OHaraRudy2011):
     V_half: Any = param(1.0, "mV", meaning="potential at which half the bound channels are open")
     K_t: Any = param(3.5e-5, "1/ms", meaning="trapping in the closed state")
     start: tuple[Any, Any] = _START
-    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
+    """Potential and state to start from."""
 
     def _rapid_rectifier(self, v: Array, y: Any) -> Array:
         """Open share of I_Kr."""

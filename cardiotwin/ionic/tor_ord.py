@@ -84,7 +84,7 @@ _MID = {
     "G_NCX": 1.4 * 0.0034, "P_NaK": 0.7 * 15.4509, "alpha_rel": 1.7 * 2.375,
 }  # fmt: skip
 
-# The CellML file's initial state, C3 left out.
+# The CellML file's initial state, C3 left out (the file has the values of C1 and C3 exchanged).
 _FILE_START = (
     -90.74563,
     ToRORdState(
@@ -153,7 +153,7 @@ class ToRORdDynCl(OHaraRudyCell):
     K_rel: Any = param(1.7, "mM", meaning="half saturation of release by Ca_jsr")
     J_rel_scale: Any = param(1.5378, "", meaning="factor of the whole release")
     start: tuple[Any, ToRORdState] = _FILE_START
-    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
+    """Potential and state to start from."""
 
     @classmethod
     def endo(cls, **parameters: Any) -> Self:
