@@ -18,13 +18,20 @@ from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, ldrb, mean_fibre
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels, as_tetrahedra
 from cardiotwin.ionic._base import AbstractIonicModel, blend
+from cardiotwin.ionic.aliev_panfilov import AlievPanfilov
+from cardiotwin.ionic.beeler_reuter_1977 import BeelerReuter1977
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio
 from cardiotwin.ionic.courtemanche_1998 import Courtemanche1998
+from cardiotwin.ionic.fenton_karma import FentonKarma
+from cardiotwin.ionic.fitzhugh_nagumo import FitzHughNagumo
+from cardiotwin.ionic.luo_rudy_1991 import LuoRudy1991
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
+from cardiotwin.ionic.modified_mitchell_schaeffer import ModifiedMitchellSchaeffer
 from cardiotwin.ionic.ohara_rudy_2011 import OHaraRudy2011
 from cardiotwin.ionic.ohara_rudy_cipa import OHaraRudyCiPA
 from cardiotwin.ionic.stewart_2009 import Stewart2009
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
+from cardiotwin.ionic.ten_tusscher_restitution import TenTusscherRestitution
 from cardiotwin.ionic.tor_ord import ToRORdDynCl
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.velocity import VelocityTarget
@@ -38,13 +45,20 @@ from cardiotwin.tissue.sites import (
 from cardiotwin.tissue.stimulus import AbstractStimulus, check_radius, check_train
 
 MODELS: dict[str, type[AbstractIonicModel]] = {
+    "aliev_panfilov": AlievPanfilov,
+    "beeler_reuter_1977": BeelerReuter1977,
     "bueno_orovio": BuenoOrovio,
     "courtemanche_1998": Courtemanche1998,
+    "fenton_karma": FentonKarma,
+    "fitzhugh_nagumo": FitzHughNagumo,
+    "luo_rudy_1991": LuoRudy1991,
     "mitchell_schaeffer": MitchellSchaeffer,
+    "modified_mitchell_schaeffer": ModifiedMitchellSchaeffer,
     "ohara_rudy_2011": OHaraRudy2011,
     "ohara_rudy_cipa": OHaraRudyCiPA,
     "stewart_2009": Stewart2009,
     "ten_tusscher_2006": TenTusscherPanfilov2006,
+    "ten_tusscher_restitution": TenTusscherRestitution,
     "tor_ord": ToRORdDynCl,
 }
 
@@ -150,7 +164,7 @@ class Cells(eqx.Module):
     gradients of repolarisation make the T wave.
 
     Args:
-        model: name of its module in `cardiotwin.ionic`, such as "ten_tusscher_2006".
+        model: name of an ionic model, one of the keys of `MODELS`.
         uniform: one cell type everywhere ("endo", "mid", "epi"); None for layers.
         endo: share of the wall that holds endocardial cells.
         mid: share that holds mid-myocardial cells; epicardial cells take the rest.
@@ -172,13 +186,20 @@ class Cells(eqx.Module):
     def __init__(
         self,
         model: Literal[
+            "aliev_panfilov",
+            "beeler_reuter_1977",
             "bueno_orovio",
             "courtemanche_1998",
+            "fenton_karma",
+            "fitzhugh_nagumo",
+            "luo_rudy_1991",
             "mitchell_schaeffer",
+            "modified_mitchell_schaeffer",
             "ohara_rudy_2011",
             "ohara_rudy_cipa",
             "stewart_2009",
             "ten_tusscher_2006",
+            "ten_tusscher_restitution",
             "tor_ord",
         ] = "ten_tusscher_2006",
         uniform: Literal["endo", "mid", "epi"] | None = None,

@@ -17,9 +17,15 @@ from scipy.integrate import solve_ivp
 
 from cardiotwin.ionic import (
     AbstractIonicModel,
+    AlievPanfilov,
+    BeelerReuter1977,
     BuenoOrovio,
     Courtemanche1998,
+    FentonKarma,
+    FitzHughNagumo,
+    LuoRudy1991,
     MitchellSchaeffer,
+    ModifiedMitchellSchaeffer,
     OHaraRudy2011,
     OHaraRudyCiPA,
     Stewart2009,
@@ -208,6 +214,7 @@ ten_tusscher = partial(
     fraction=("R_prime",), singular=(15.0,), switches=(-40.0,), balance=ten_tusscher_charge,
     limit_cycle=2e-3,
 )  # fmt: skip
+fenton_karma = partial(Case, switches=tuple(-85.0 + 100.0 * u for u in (0.0, 0.04, 0.055, 0.13)))
 TEN_TUSSCHER_TRACE = Trace(
     "cellml/ten_tusscher_model_2006_epi.dat",
     ("V", "Ca_i", "Xr1", "Xr2", "Xs", "m", "h", "j", "d", "f", "f2", "fCass", "s", "r", "Ca_SR",
@@ -228,6 +235,15 @@ STEWART_TRACE = Trace(
 )  # fmt: skip
 
 CASES: dict[str, Case] = {
+    "Aliev-Panfilov": Case(AlievPanfilov, switches=(-80.0,)),
+    "Beeler-Reuter 1977": Case(
+        BeelerReuter1977, "beeler_reuter_model_1977.cellml", names={"Ca_i": "Cai"},
+        singular=(-47.0, -23.0), limit_cycle=2e-3,
+        trace=Trace(
+            "cellml/beeler_reuter_model_1977.dat",
+            ("V", "m", "h", "j", "Ca_i", "d", "f", "x1"), 60.0, 0.1,
+        ),
+    ),
     "Bueno-Orovio endo": bueno_orovio(
         BuenoOrovio.endo, "bueno_2007_endo.cellml", apd90=(262.0, 0.02),
         constants={"fast_inward_current.tau_fi": 0.1, "q.u_q": 0.2},  # the paper's Table 1
@@ -241,6 +257,18 @@ CASES: dict[str, Case] = {
         singular=(-47.13, -14.1, -10.0, 3.3328, 7.9, 19.9), switches=(-40.0,),
         balance=courtemanche_charge, limit_cycle=2e-3, trace=COURTEMANCHE_TRACE,
     ),
+    "Fenton-Karma BR": fenton_karma(FentonKarma.br),
+    "Fenton-Karma MBR": fenton_karma(FentonKarma.mbr),
+    "Fenton-Karma MLR-I": fenton_karma(FentonKarma.mlr1),
+    "FitzHugh-Nagumo": Case(FitzHughNagumo, unbounded=("v",)),
+    "Luo-Rudy 1991": Case(
+        LuoRudy1991, "luo_rudy_1991.cellml", names={"Ca_i": "Cai"},
+        singular=(-47.13, -77.0), switches=(-100.0, -40.0), limit_cycle=2e-3,
+        trace=Trace(
+            "ionicmodels/Lr91RegularStimValidData.dat",
+            ("h", "j", "m", "Ca_i", "V", "d", "f", "X"), 60.0, 0.1,
+        ),
+    ),
     "Mitchell-Schaeffer": Case(
         MitchellSchaeffer, switches=(-85.0 + 0.13 * 125.0,), apd90=(282.0, 0.02)
     ),
@@ -253,6 +281,9 @@ CASES: dict[str, Case] = {
     "Stewart 2009": Case(
         Stewart2009, "stewart_zhang_model_2008_ss.cellml", fraction=("R_prime",), singular=(15.0,),
         switches=(-40.0,), balance=ten_tusscher_charge, trace=STEWART_TRACE,
+    ),
+    "modified Mitchell-Schaeffer": Case(
+        ModifiedMitchellSchaeffer, switches=(-85.0 + 0.13 * 125.0,)
     ),
     "ten Tusscher-Panfilov 2006 endo": ten_tusscher(
         TenTusscherPanfilov2006.endo, "ten_tusscher_model_2006_endo.cellml"
