@@ -21,13 +21,18 @@ from cardiotwin.ionic._base import AbstractIonicModel, blend
 from cardiotwin.ionic.aliev_panfilov import AlievPanfilov
 from cardiotwin.ionic.beeler_reuter_1977 import BeelerReuter1977
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio
+from cardiotwin.ionic.courtemanche_1998 import Courtemanche1998
 from cardiotwin.ionic.fenton_karma import FentonKarma
 from cardiotwin.ionic.fitzhugh_nagumo import FitzHughNagumo
 from cardiotwin.ionic.luo_rudy_1991 import LuoRudy1991
 from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer
 from cardiotwin.ionic.modified_mitchell_schaeffer import ModifiedMitchellSchaeffer
+from cardiotwin.ionic.ohara_rudy_2011 import OHaraRudy2011
+from cardiotwin.ionic.ohara_rudy_cipa import OHaraRudyCiPA
+from cardiotwin.ionic.stewart_2009 import Stewart2009
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
 from cardiotwin.ionic.ten_tusscher_restitution import TenTusscherRestitution
+from cardiotwin.ionic.tor_ord import ToRORdDynCl
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.velocity import VelocityTarget
 from cardiotwin.tissue.conductivity import Conductivity, Tissue
@@ -43,13 +48,18 @@ MODELS: dict[str, type[AbstractIonicModel]] = {
     "aliev_panfilov": AlievPanfilov,
     "beeler_reuter_1977": BeelerReuter1977,
     "bueno_orovio": BuenoOrovio,
+    "courtemanche_1998": Courtemanche1998,
     "fenton_karma": FentonKarma,
     "fitzhugh_nagumo": FitzHughNagumo,
     "luo_rudy_1991": LuoRudy1991,
     "mitchell_schaeffer": MitchellSchaeffer,
     "modified_mitchell_schaeffer": ModifiedMitchellSchaeffer,
+    "ohara_rudy_2011": OHaraRudy2011,
+    "ohara_rudy_cipa": OHaraRudyCiPA,
+    "stewart_2009": Stewart2009,
     "ten_tusscher_2006": TenTusscherPanfilov2006,
     "ten_tusscher_restitution": TenTusscherRestitution,
+    "tor_ord": ToRORdDynCl,
 }
 
 # Layers thinner than this share of the wall hold no cell.
@@ -179,13 +189,18 @@ class Cells(eqx.Module):
             "aliev_panfilov",
             "beeler_reuter_1977",
             "bueno_orovio",
+            "courtemanche_1998",
             "fenton_karma",
             "fitzhugh_nagumo",
             "luo_rudy_1991",
             "mitchell_schaeffer",
             "modified_mitchell_schaeffer",
+            "ohara_rudy_2011",
+            "ohara_rudy_cipa",
+            "stewart_2009",
             "ten_tusscher_2006",
             "ten_tusscher_restitution",
+            "tor_ord",
         ] = "ten_tusscher_2006",
         uniform: Literal["endo", "mid", "epi"] | None = None,
         endo: float = 0.45,

@@ -20,11 +20,15 @@ from cardiotwin.ionic import (
     AlievPanfilov,
     BeelerReuter1977,
     BuenoOrovio,
+    Courtemanche1998,
     FentonKarma,
     FitzHughNagumo,
     LuoRudy1991,
     MitchellSchaeffer,
     ModifiedMitchellSchaeffer,
+    OHaraRudy2011,
+    OHaraRudyCiPA,
+    Stewart2009,
     TenTusscherPanfilov2006,
     ToRORdDynCl,
 )
@@ -132,6 +136,19 @@ def ten_tusscher_charge(model, v, y):
     return model.F * (model.V_c * (rate.Na_i + rate.K_i) + 2 * calcium), -model.C * i_ion
 
 
+def courtemanche_charge(model, v, y):
+    """Charge of all ions in the cell, and the ionic current that carries it away."""
+    i_ion, rate = model(v, y)
+    m = model
+    bound = m.TRPN_max * m.K_mTRPN / (y.Ca_i + m.K_mTRPN) ** 2
+    bound = bound + m.CMDN_max * m.K_mCMDN / (y.Ca_i + m.K_mCMDN) ** 2
+    stored = m.CSQN_max * m.K_mCSQN / (y.Ca_rel + m.K_mCSQN) ** 2
+    calcium = (
+        m.V_i * rate.Ca_i * (1 + bound) + m.V_up * rate.Ca_up + m.V_rel * rate.Ca_rel * (1 + stored)
+    )
+    return m.F * (m.V_i * (rate.Na_i + rate.K_i) + 2 * calcium), -m.C_m * i_ion
+
+
 def ohara_rudy_charge(model, v, y):
     """Charge of all ions in the cell (chloride negative), and the ionic current."""
     i_ion, rate = model(v, y)
@@ -163,6 +180,27 @@ tor_ord = partial(
     ranges={"Jrel_np": (0.0, 0.01), "Jrel_p": (0.0, 0.01)}, singular=(0.0,),
     switches=(-40.0, 31.4978), balance=ohara_rudy_charge, limit_cycle=2e-3, bounds=(-160.0, 115.0),
 )  # fmt: skip
+ohara_rudy = partial(
+    Case,
+    names=OHARA_RUDY_NAMES | {"Jrel_np": "Jrelnp", "Jrel_p": "Jrelp"}, fraction=("nca",),
+    ranges={"Jrel_np": (0.0, 0.01), "Jrel_p": (0.0, 0.01)}, singular=(0.0,),
+    balance=ohara_rudy_charge, limit_cycle=2e-3, bounds=(-160.0, 115.0),
+)  # fmt: skip
+CIPA_HERG = ("IC2", "C1", "C2", "O", "IO", "IObound", "Obound", "Cbound")
+DRUG = {"D": 120.0, "K_max": 5e7, "K_u": 2e-3, "n": 0.9, "halfmax": 1e4, "V_half": -10.0}
+cipa = partial(
+    ohara_rudy,
+    cellml="ohara_rudy_cipa_v1_2017.cellml", fraction=("nca", *CIPA_HERG),
+    remainders={"IC1": CIPA_HERG}, ours=DRUG,
+)  # fmt: skip
+
+
+def cipa_constants(cell_type):
+    """The same drug in the CellML file."""
+    drug = {f"IKr.{name.replace('_', '')}": value for name, value in DRUG.items()}
+    return {**drug, "IKr.Kt": 3.5e-5, "environment.celltype": cell_type}
+
+
 bueno_orovio = partial(
     Case,
     scales={"V": (85.7, -84.0)}, unbounded=("w",), coarse=0.03,
@@ -183,6 +221,18 @@ TEN_TUSSCHER_TRACE = Trace(
      "Ca_ss", "R_prime", "Na_i", "K_i"),
     60.0, 0.1,
 )  # fmt: skip
+COURTEMANCHE_TRACE = Trace(
+    "cellml/courtemanche_ramirez_nattel_1998.dat",
+    ("V", "Ca_i", "m", "h", "j", "oa", "oi", "ua", "ui", "xr", "xs", "d", "f", "f_Ca", "u", "v",
+     "w", "Na_i", "K_i", "Ca_rel", "Ca_up"),
+    60.0, 0.1,
+)  # fmt: skip
+STEWART_TRACE = Trace(
+    "cellml/stewart_zhang_model_2008_ss.dat",
+    ("V", "Ca_i", "y", "Xr1", "Xr2", "Xs", "m", "h", "j", "d", "f", "f2", "fCass", "s", "r",
+     "Ca_SR", "Ca_ss", "R_prime", "Na_i", "K_i"),
+    0.0, 0.5,
+)  # fmt: skip
 
 CASES: dict[str, Case] = {
     "Aliev-Panfilov": Case(AlievPanfilov, switches=(-80.0,)),
@@ -202,6 +252,11 @@ CASES: dict[str, Case] = {
     "Bueno-Orovio epi": bueno_orovio(
         BuenoOrovio.epi, "bueno_2007_epi.cellml", apd90=(268.0, 0.02)
     ),
+    "Courtemanche 1998": Case(
+        Courtemanche1998, "courtemanche_ramirez_nattel_1998.cellml", fraction=("u", "v"),
+        singular=(-47.13, -14.1, -10.0, 3.3328, 7.9, 19.9), switches=(-40.0,),
+        balance=courtemanche_charge, limit_cycle=2e-3, trace=COURTEMANCHE_TRACE,
+    ),
     "Fenton-Karma BR": fenton_karma(FentonKarma.br),
     "Fenton-Karma MBR": fenton_karma(FentonKarma.mbr),
     "Fenton-Karma MLR-I": fenton_karma(FentonKarma.mlr1),
@@ -216,6 +271,16 @@ CASES: dict[str, Case] = {
     ),
     "Mitchell-Schaeffer": Case(
         MitchellSchaeffer, switches=(-85.0 + 0.13 * 125.0,), apd90=(282.0, 0.02)
+    ),
+    "O'Hara-Rudy 2011 endo": ohara_rudy(OHaraRudy2011.endo),
+    "O'Hara-Rudy 2011 mid": ohara_rudy(OHaraRudy2011.mid, beat=600.0),
+    "O'Hara-Rudy 2011 epi": ohara_rudy(OHaraRudy2011.epi),
+    "O'Hara-Rudy CiPA endo": cipa(OHaraRudyCiPA.endo, constants=cipa_constants(0)),
+    "O'Hara-Rudy CiPA mid": cipa(OHaraRudyCiPA.mid, constants=cipa_constants(2), beat=600.0),
+    "O'Hara-Rudy CiPA epi": cipa(OHaraRudyCiPA.epi, constants=cipa_constants(1)),
+    "Stewart 2009": Case(
+        Stewart2009, "stewart_zhang_model_2008_ss.cellml", fraction=("R_prime",), singular=(15.0,),
+        switches=(-40.0,), balance=ten_tusscher_charge, trace=STEWART_TRACE,
     ),
     "modified Mitchell-Schaeffer": Case(
         ModifiedMitchellSchaeffer, switches=(-85.0 + 0.13 * 125.0,)

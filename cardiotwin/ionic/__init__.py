@@ -11,6 +11,7 @@ from cardiotwin.ionic.biomarkers import MEASURES as MEASURES
 from cardiotwin.ionic.biomarkers import action_potential_duration as action_potential_duration
 from cardiotwin.ionic.biomarkers import biomarkers as biomarkers
 from cardiotwin.ionic.bueno_orovio import BuenoOrovio as BuenoOrovio
+from cardiotwin.ionic.courtemanche_1998 import Courtemanche1998 as Courtemanche1998
 from cardiotwin.ionic.fenton_karma import FentonKarma as FentonKarma
 from cardiotwin.ionic.fitzhugh_nagumo import FitzHughNagumo as FitzHughNagumo
 from cardiotwin.ionic.generalised import generalised_rush_larsen as generalised_rush_larsen
@@ -19,11 +20,14 @@ from cardiotwin.ionic.mitchell_schaeffer import MitchellSchaeffer as MitchellSch
 from cardiotwin.ionic.modified_mitchell_schaeffer import (
     ModifiedMitchellSchaeffer as ModifiedMitchellSchaeffer,
 )
+from cardiotwin.ionic.ohara_rudy_2011 import OHaraRudy2011 as OHaraRudy2011
+from cardiotwin.ionic.ohara_rudy_cipa import OHaraRudyCiPA as OHaraRudyCiPA
 from cardiotwin.ionic.pacing import pace as pace
 from cardiotwin.ionic.pacing import record as record
 from cardiotwin.ionic.pacing import single_cell as single_cell
 from cardiotwin.ionic.pacing import steady_state as steady_state
 from cardiotwin.ionic.stepping import rush_larsen as rush_larsen
+from cardiotwin.ionic.stewart_2009 import Stewart2009 as Stewart2009
 from cardiotwin.ionic.ten_tusscher_2006 import NIEDERER_STATE as NIEDERER_STATE
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006 as TenTusscherPanfilov2006
 from cardiotwin.ionic.ten_tusscher_restitution import (

@@ -27,7 +27,7 @@ from cardiotwin.numerics.elementary import exp, log, phi1
 
 
 class OHaraRudyCell(AbstractIonicModel):
-    """Currents, calcium handling and balances of ions that the family shares; endocardial values."""
+    """Currents, calcium handling and ion balances of the family; endocardial values."""
 
     activation_threshold: ClassVar[float] = -20.0
     repolarisation_threshold: ClassVar[float] = -70.0
@@ -132,7 +132,7 @@ class OHaraRudyCell(AbstractIonicModel):
         return eqx.tree_at(lambda cell: cell.start, self, None)
 
     def stimulus_rates(self, stimulus: Float[ArrayLike, "*nodes"]) -> dict[str, Array]:
-        """The stimulus as a potassium current into the cytoplasm, as in the published single cell."""
+        """The stimulus as a potassium current into the cytoplasm."""
         return {"K_i": jnp.asarray(stimulus) * (self.A_cap / (self.v_myo * self.F))}
 
     def currents(self, v: Float[ArrayLike, "*nodes"], state: Any) -> dict[str, Array]:
@@ -385,6 +385,13 @@ class OHaraRudyCell(AbstractIonicModel):
             "Ca_nsr": up - refill * (self.v_jsr / self.v_nsr),
             "Ca_jsr": (refill - release) * _free(y.Ca_jsr, calsequestrin),
         }
+
+
+def calcium_activation_rate(v: Array) -> Array:
+    """1/tau_d of I_CaL, 1/ms."""
+    # tau_d = 0.6 + 1/(exp(-0.05 (V+6)) + exp(0.09 (V+14)))
+    a = exp(-0.05 * (v + 6.0)) + exp(0.09 * (v + 14.0))
+    return a / (1.0 + 0.6 * a)
 
 
 def constant_field(u: Array) -> tuple[Array, Array]:

@@ -6,8 +6,8 @@ human ventricular myocyte model in health, disease, and drug block, eLife 8:e488
 https://doi.org/10.7554/eLife.48890; in the form with chloride as a variable (dynCl) of J. Tomek,
 A. Bueno-Orovio and B. Rodriguez, ToR-ORd-dynCl: an update of the ToR-ORd model of human ventricular
 cardiomyocyte with dynamic intracellular chloride, 2020, https://doi.org/10.1101/2020.06.01.127043.
-What it kept of O'Hara and Rudy is in `_ohara_rudy`. I_Na has the gates of Grandi et al. (2010), of
-which h and j relax as ten Tusscher's; I_Kr is a Markov chain C3 - C2 - C1 - O - I, closed by C1 - I;
+What it kept of O'Hara and Rudy is in `_ohara_rudy`. I_Na has the gates of Grandi et al. (2010),
+whose h and j relax as ten Tusscher's; I_Kr is a Markov chain C3 - C2 - C1 - O - I with C1 - I;
 I_CaL sees ionic activities (Davies' equation) and opens into both compartments. Symbols are the
 paper's; docs/models/tor_ord.md lists parameters, initial states and departures.
 """
@@ -21,8 +21,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._ohara_rudy import OHaraRudyCell, constant_field
-from cardiotwin.ionic.ten_tusscher_2006 import sodium_inactivation
+from cardiotwin.ionic._ohara_rudy import OHaraRudyCell, calcium_activation_rate, constant_field
+from cardiotwin.ionic._ten_tusscher import sodium_inactivation
 from cardiotwin.numerics.elementary import exp, log
 
 
@@ -84,7 +84,7 @@ _MID = {
     "G_NCX": 1.4 * 0.0034, "P_NaK": 0.7 * 15.4509, "alpha_rel": 1.7 * 2.375,
 }  # fmt: skip
 
-# The CellML file's initial state, C3 left out.
+# The CellML file's initial state, C3 left out (the file has the values of C1 and C3 exchanged).
 _FILE_START = (
     -90.74563,
     ToRORdState(
@@ -153,7 +153,7 @@ class ToRORdDynCl(OHaraRudyCell):
     K_rel: Any = param(1.7, "mM", meaning="half saturation of release by Ca_jsr")
     J_rel_scale: Any = param(1.5378, "", meaning="factor of the whole release")
     start: tuple[Any, ToRORdState] = _FILE_START
-    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
+    """Potential and state to start from."""
 
     @classmethod
     def endo(cls, **parameters: Any) -> Self:
@@ -294,15 +294,13 @@ class ToRORdDynCl(OHaraRudyCell):
         }
 
     def _calcium_gate_rates(self, v: Array, y: ToRORdState) -> dict[str, Array]:
-        # tau_d = 0.6 + 1/(exp(-0.05 (V+6)) + exp(0.09 (V+14)))
-        a = exp(-0.05 * (v + 6.0)) + exp(0.09 * (v + 14.0))
         # d_inf = 1.0763 exp(-1.007 exp(-0.0829 V)) below 31.4978 mV; its limit is no zero there,
         # the step up to 1 is the paper's
         below = 1.0763 * exp(-1.007 * exp(-0.0829 * v))
         d_inf = jnp.where(v < 31.4978, below, 1.0)
         jca_inf = 1.0 / (1.0 + exp((v + 18.08) / 2.7916))
         return {
-            "d": (d_inf - y.d) * (a / (1.0 + 0.6 * a)),
+            "d": (d_inf - y.d) * calcium_activation_rate(v),
             "jca": (jca_inf - y.jca) / 72.5,
             **self._calcium_inactivation_rates(v, y),
         }
