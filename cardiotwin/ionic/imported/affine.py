@@ -116,5 +116,3 @@ class In:
 def zero_of(part: Affine) -> Node:
     """Where an affine formula vanishes."""
     return neg(div(part.intercept, part.slope))
-
-

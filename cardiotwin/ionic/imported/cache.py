@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from cardiotwin._version import __version__
-from cardiotwin.ionic.imported.build import Description, Variable, Wishes
+from cardiotwin.ionic.imported.build import Description
 from cardiotwin.ionic.imported.nodes import from_rows, to_rows
+from cardiotwin.ionic.imported.source import Variable, Wishes
 from cardiotwin.session import results_folder
 
 

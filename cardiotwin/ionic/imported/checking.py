@@ -42,11 +42,24 @@ def check(cell: ImportedModel, source: Any) -> dict[str, float]:
     return figures
 
 
-def rates_in_file(source: Any, about: Description, v: float, values: dict[str, float]) -> list:
-    """Myokit's own rates at a point, in mV, mM and ms, stimulus off.
+def without_stimulus(source: Any, about: Description) -> Any:
+    """A copy of the file's `myokit.Model` with the stimulus at 0."""
+    still = source.clone()
+    for key in about.stimulus:
+        variable = still.get(key)
+        if variable.binding() is not None:
+            variable.set_binding(None)
+        variable.set_rhs(0)
+    return still
+
+
+def rates_in_file(
+    still: Any, about: Description, v: float, values: dict[str, float]
+) -> list[float]:
+    """Myokit's own rates at a point, in mV, mM and ms.
 
     Args:
-        source: the `myokit.Model`.
+        still: the `myokit.Model`, its stimulus at 0.
         about: names and units of the imported one.
         v: potential, mV.
         values: of the state variables by their names here.
@@ -54,21 +67,11 @@ def rates_in_file(source: Any, about: Description, v: float, values: dict[str, f
     Returns:
         Rates of the potential and of the state variables in the order of the State.
     """
-    still = source.clone()
-    for key in about.stimulus:
-        variable = still.get(key)
-        for inner in list(variable.variables()):
-            variable.remove_variable(inner, recursive=True)
-        if variable.binding() is not None:
-            variable.set_binding(None)
-        variable.set_rhs(0)
     names = {about.potential[0]: (v - about.rest) * about.per_mv}
     names |= {x.source: values[x.name] / x.factor for x in about.states}
-    point = [names[variable.qname()] for variable in still.states()]
     order = [variable.qname() for variable in still.states()]
-    rates = dict(
-        zip(order, still.evaluate_derivatives(point, ignore_errors=True), strict=True)
-    )
+    found = still.evaluate_derivatives([names[key] for key in order], ignore_errors=True)
+    rates = dict(zip(order, found, strict=True))
     return [
         rates[about.potential[0]] * about.per_ms / about.per_mv,
         *(rates[x.source] * x.factor * about.per_ms for x in about.states),
@@ -96,10 +99,11 @@ def random_points(cell: ImportedModel, count: int, seed: int = 3) -> list[tuple[
 def _rates_off(model: ImportedModel, source: Any) -> float:
     """Largest difference from Myokit's rates, over the rate, or a millionth of its largest."""
     ours, theirs = [], []
+    still = without_stimulus(source, model.description)
     for v, values in random_points(model, _POINTS):
         y = jnp.asarray([v, *values.values()], jnp.float64)
         ours.append(np.asarray(_rates(model, y, jnp.asarray(0.0, jnp.float64))))
-        theirs.append(rates_in_file(source, model.description, v, values))
+        theirs.append(rates_in_file(still, model.description, v, values))
     ours, theirs = np.asarray(ours), np.asarray(theirs, np.float64)
     size = np.abs(theirs) + 1e-6 * np.max(np.abs(theirs), axis=0) + 1e-300
     off = np.abs(ours - theirs) / size

@@ -85,9 +85,7 @@ _JAX = _operations(
     phi1=phi1,
     pow=_pow_jax,
 )
-_NUMPY = _operations(
-    np, exp=np.exp, small_exp=np.exp, log=np.log, phi1=_phi1_numpy, pow=np.power
-)
+_NUMPY = _operations(np, exp=np.exp, small_exp=np.exp, log=np.log, phi1=_phi1_numpy, pow=np.power)
 
 
 class Evaluator:

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from cardiotwin.ionic.imported.build import Description, Wishes, describe
+from cardiotwin.ionic.imported.build import Description, describe
 from cardiotwin.ionic.imported.cache import digest_of, keep, look_up
 from cardiotwin.ionic.imported.checking import check as compare
 from cardiotwin.ionic.imported.model import ImportedModel, model_class
 from cardiotwin.ionic.imported.reading import content_of, read
+from cardiotwin.ionic.imported.source import Wishes
 
 _classes: dict[tuple[str, str, bool], type[ImportedModel]] = {}
 
@@ -116,5 +117,3 @@ def _imported(
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     return found
-
-

@@ -70,9 +70,7 @@ class ImportedModel(AbstractIonicModel):
         shape = jnp.shape(v)
         scale = about.per_ms / about.per_mv
         i_ion = _scaled(found[POTENTIAL], -scale)
-        rates = (
-            _scaled(found[f"rate {x.name}"], x.factor * about.per_ms) for x in about.states
-        )
+        rates = (_scaled(found[f"rate {x.name}"], x.factor * about.per_ms) for x in about.states)
         filled = (jnp.broadcast_to(x, shape) if jnp.shape(x) != shape else x for x in rates)
         return i_ion, self.State(*filled)
 
@@ -101,8 +99,7 @@ class ImportedModel(AbstractIonicModel):
         about = self.description
         v = jnp.asarray(v)
         own = {
-            f"state {x.name}": _scaled(getattr(state, x.name), 1.0 / x.factor)
-            for x in about.states
+            f"state {x.name}": _scaled(getattr(state, x.name), 1.0 / x.factor) for x in about.states
         }
         potential = _scaled(v - about.rest if about.rest else v, about.per_mv)
         return {POTENTIAL: potential, **own, **self._parameters()}

@@ -69,7 +69,15 @@ def value_of(node: Node) -> float | None:
 
 def apply(op: str, *args: Node) -> Node:
     """An operation on nodes, simplified where that changes no value."""
-    simple = {"add": add, "sub": sub, "mul": mul, "div": div, "neg": neg, "if": choose, "pow": power}
+    simple = {
+        "add": add,
+        "sub": sub,
+        "mul": mul,
+        "div": div,
+        "neg": neg,
+        "if": choose,
+        "pow": power,
+    }
     if op in simple:
         return simple[op](*args)
     if op in ("and", "or"):

@@ -160,7 +160,7 @@ def _without_copies(model: Any) -> None:
         by_name.setdefault(variable.name(), []).append(variable)
     for copies in by_name.values():
         # the last one made is the one that formulas refer to, if any do
-        used = [v for v in copies if any(v.refs_by(state) for state in (True, False))]
+        used = [v for v in copies if any(v.refs_by(x) for x in {False, v.is_state()})]
         for variable in copies:
             if len(copies) > 1 and variable is not (used or copies)[-1]:
                 if variable.is_state():

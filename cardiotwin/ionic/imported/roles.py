@@ -198,7 +198,7 @@ def find_stimulus(
             "the rest; name the variable that is the stimulus current."
         )
     if len(good) > 1 and not named:
-        listed = ", ".join(v.qname() for v in good)
+        listed = ", ".join(sorted(v.qname() for v in good))
         raise ValueError(
             f"the stimulus cannot be found: {listed} depend on time alone and drive the "
             f"potential; expected one. Name it: {_CALLED.format('stimulus')}."

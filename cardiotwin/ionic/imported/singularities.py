@@ -162,7 +162,7 @@ class Rewriter:
         zero = neg(div(line.intercept, line.slope))
         value = float(np.ravel(numpy_values([zero], self._at.start)[zero])[0])
         varies = any(leaf.startswith("state ") for leaf in self._depends(zero))
-        return f"{value:.6g}{' (at the start)' if varies else ''}"
+        return f"{value + 0.0:.6g}{' (at the start)' if varies else ''}"
 
     def _guard(self, node: Node) -> Node:
         """A piecewise formula whose condition holds, or fails, around one potential only."""
@@ -274,5 +274,3 @@ def without_overflow(roots: Mapping[str, Node], at: Points) -> dict[str, Node]:
             args = [found[id(a)] for a in node.args]
             found[id(node)] = make("small_exp" if id(node) in wide else node.op, *args)
     return {key: found[id(root)] for key, root in roots.items()}
-
-

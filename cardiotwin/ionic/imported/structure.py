@@ -20,7 +20,7 @@ _CURRENTS = {
     "naca_i": "NaCa_i", "naca_ss": "NaCa_ss", "sus": "sus", "cat": "CaT", "si": "si",
 }  # fmt: skip
 _CALCIUM = re.compile(r"(ca_?i|ca_?cyto?|ca_?cyt|cytosolic_calcium(_concentration)?)", re.I)
-_CONDUCTANCE = re.compile(r"^(g|p|perm)|max|bar|^(k|i|v)_?(naca|ncx|nak|pca)", re.I)
+_CONDUCTANCE = re.compile(r"^(g|p|perm)|max|bar|^(k|v)_?(naca|ncx|nak|pca)", re.I)
 
 
 def gates_of(
