@@ -1,7 +1,9 @@
 """Import of cell models: files of the repositories, small files made here, and what is refused."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -477,6 +479,21 @@ def test_checked_model_runs_and_takes_parameters(tmp_path):
     text = describe_cell_model(path)
     assert "conductance of I_Na" in text
     assert "its error (ms)" in text or "relative L2" in text
+
+
+def test_example_of_the_documentation(tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parent.parent / "docs/models/import.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```ini\n(.*?)```", page, re.S)
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    write(tmp_path, text, "small.mmt")
+    monkeypatch.chdir(tmp_path)
+    found: dict = {}
+    exec(code, found)
+    printed = capsys.readouterr().out
+    for expected in re.findall(r"# ([({].*)", code):
+        assert expected in printed
+    assert found["half"].g_Na == 2.0
+    assert found["potentials"].shape == found["times"].shape
 
 
 def test_normalised_potential_takes_a_scale(tmp_path):

@@ -56,8 +56,10 @@ def _power(x: Any, p: Any) -> Any:
 def _power_jvp(primals: Any, tangents: Any) -> Any:
     (x, p), (dx, dp) = primals, tangents
     value = _power(x, p)
-    safe = jnp.where(x > 0, x, 1.0)
-    return value, p * _power(x, p - 1.0) * dx + jnp.where(x > 0, value * log(safe), 0.0) * dp
+    inside = x > 0
+    safe = jnp.where(inside, x, 1.0)
+    slope = jnp.where(inside, p * value / safe, jnp.where(p == 1.0, 1.0, 0.0))
+    return value, slope * dx + jnp.where(inside, value * log(safe), 0.0) * dp
 
 
 def _pow_jax(x: Any, p: Any) -> Any:
