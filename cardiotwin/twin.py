@@ -175,14 +175,13 @@ class Cells(eqx.Module):
         apex_to_base: Mapping[str, Sequence[float]] | None = None,
         endo_to_epi: Mapping[str, Sequence[float]] | None = None,
     ):
-        model = str(model)
-        chosen = _model_class(model)
+        chosen = _model_class(str(model))
         if not (endo >= 0 and mid >= 0 and endo + mid <= 1 and 0 < width <= 1):
             raise ValueError(
                 f"Cells: layers endo={endo}, mid={mid}, width={width}: shares of the wall between "
                 "0 and 1, endo and mid at most 1 together, and a positive width."
             )
-        self.model, self.uniform = model, uniform
+        self.model, self.uniform = str(model), uniform
         self.endo, self.mid, self.width = endo, mid, width
         self.parameters = dict(parameters or {})
         self.apex_to_base = _factor_pairs("apex_to_base", apex_to_base)

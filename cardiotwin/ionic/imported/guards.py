@@ -82,7 +82,9 @@ def _vanishing(roots: Mapping[str, Node], at: Points) -> dict[Node, list[float]]
         below = np.broadcast_to(np.asarray(values[node.args[1]], np.float64), at.potentials.shape)
         change = np.flatnonzero(np.sign(below[:-1]) * np.sign(below[1:]) <= 0)
         # sampled values far from zero on both sides are a jump, and no zero of the formula
-        places = [_zero(node.args[1], at, k) for k in change if np.isfinite(below[k : k + 2]).all()]
+        places = [
+            _zero(node.args[1], at, int(k)) for k in change if np.isfinite(below[k : k + 2]).all()
+        ]
         found[node] = sorted({round(p, 9) for p in places if p is not None})
     return {node: places for node, places in found.items() if places}
 

@@ -115,6 +115,10 @@ def _scaled(value: Any, factor: float) -> Any:
     return -value if factor == -1.0 else value * factor
 
 
+def _state_class(name: str, fields: list[str]) -> Any:
+    return NamedTuple(name, [(field, Any) for field in fields])  # pyright: ignore
+
+
 def model_class(description: Description, file: str, digest: str) -> type[ImportedModel]:
     """Make the class of a model.
 
@@ -124,7 +128,7 @@ def model_class(description: Description, file: str, digest: str) -> type[Import
         digest: tells models of the same title apart, in the class's name.
     """
     rest = description.potential[1]
-    state = NamedTuple(f"{description.title}State", [(x.name, Any) for x in description.states])
+    state = _state_class(f"{description.title}State", [x.name for x in description.states])
     start = (rest, state(*(x.value for x in description.states)))
     named: dict[str, dict[str, Any]] = {"rate": {}, "current": {}, "carried": {}}
     for key, node in description.formulas.items():

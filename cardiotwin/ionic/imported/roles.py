@@ -135,7 +135,7 @@ def units_of(model: Any, potential: Any) -> Units:
                 "Correct its unit in the file."
             )
     notes += _balance_units(potential, time)
-    return Units(*factors, notes)
+    return Units(factors[0], factors[1], notes)
 
 
 def _balance_units(potential: Any, time: Any) -> list[str]:
