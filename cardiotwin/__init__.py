@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cardiotwin.ionic import MitchellSchaeffer as MitchellSchaeffer
     from cardiotwin.ionic import TenTusscherPanfilov2006 as TenTusscherPanfilov2006
     from cardiotwin.ionic import blend as blend
+    from cardiotwin.ionic.imported import read_cell_model as read_cell_model
     from cardiotwin.propagation.adjoint import Checkpointed as Checkpointed
     from cardiotwin.propagation.adjoint import Stored as Stored
     from cardiotwin.propagation.corrected import CorrectedDiffusion as CorrectedDiffusion
@@ -80,6 +81,7 @@ _HOMES = {
     "MitchellSchaeffer": "cardiotwin.ionic",
     "TenTusscherPanfilov2006": "cardiotwin.ionic",
     "blend": "cardiotwin.ionic",
+    "read_cell_model": "cardiotwin.ionic.imported",
     "Checkpointed": "cardiotwin.propagation.adjoint",
     "Stored": "cardiotwin.propagation.adjoint",
     "ensemble": "cardiotwin.propagation.ensemble",

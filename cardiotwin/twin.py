@@ -4,7 +4,9 @@ The small classes here say how each part is made on a mesh that is not known yet
 makes them all.
 """
 
+import difflib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import equinox as eqx
@@ -164,7 +166,8 @@ class Cells(eqx.Module):
     gradients of repolarisation make the T wave.
 
     Args:
-        model: name of an ionic model, one of the keys of `MODELS`.
+        model: name of an ionic model, one of the keys of `MODELS`; or the path of a file with one
+            (.cellml, .mmt, .ode; see `read_cell_model`).
         uniform: one cell type everywhere ("endo", "mid", "epi"); None for layers.
         endo: share of the wall that holds endocardial cells.
         mid: share that holds mid-myocardial cells; epicardial cells take the rest.
@@ -201,7 +204,8 @@ class Cells(eqx.Module):
             "ten_tusscher_2006",
             "ten_tusscher_restitution",
             "tor_ord",
-        ] = "ten_tusscher_2006",
+        ]
+        | Path = "ten_tusscher_2006",
         uniform: Literal["endo", "mid", "epi"] | None = None,
         endo: float = 0.45,
         mid: float = 0.25,
@@ -210,19 +214,18 @@ class Cells(eqx.Module):
         apex_to_base: Mapping[str, Sequence[float]] | None = None,
         endo_to_epi: Mapping[str, Sequence[float]] | None = None,
     ):
-        if model not in MODELS:
-            raise ValueError(f"Cells: there is no model {model!r}; give one of {sorted(MODELS)}.")
+        chosen = _model_class(str(model))
         if not (endo >= 0 and mid >= 0 and endo + mid <= 1 and 0 < width <= 1):
             raise ValueError(
                 f"Cells: layers endo={endo}, mid={mid}, width={width}: shares of the wall between "
                 "0 and 1, endo and mid at most 1 together, and a positive width."
             )
-        self.model, self.uniform = model, uniform
+        self.model, self.uniform = str(model), uniform
         self.endo, self.mid, self.width = endo, mid, width
         self.parameters = dict(parameters or {})
         self.apex_to_base = _factor_pairs("apex_to_base", apex_to_base)
         self.endo_to_epi = _factor_pairs("endo_to_epi", endo_to_epi)
-        names = [row.name for row in MODELS[model].parameters()]
+        names = [row.name for row in chosen.parameters()]
         for name in (*self.parameters, *self.apex_to_base, *self.endo_to_epi):
             if name not in names:
                 raise ValueError(
@@ -247,10 +250,10 @@ class Cells(eqx.Module):
         return cell
 
     def _typed(self) -> bool:
-        return hasattr(MODELS[self.model], "epi")
+        return hasattr(_model_class(self.model), "epi")
 
     def _of_type(self, kind: str) -> AbstractIonicModel:
-        model = MODELS[self.model]
+        model = _model_class(self.model)
         if not self._typed():
             return model(**self.parameters)
         return getattr(model, kind)(**self.parameters)
@@ -261,6 +264,21 @@ class Cells(eqx.Module):
         beyond_mid = _beyond(depth, self.endo + self.mid, self.width)
         weights = np.stack([1.0 - beyond_endo, beyond_endo - beyond_mid, beyond_mid])
         return blend([self._of_type(kind) for kind in ("endo", "mid", "epi")], weights)
+
+
+def _model_class(name: str) -> type[AbstractIonicModel]:
+    """The class of a model by its name, or by the path of the file that holds it."""
+    if name in MODELS:
+        return MODELS[name]
+    from cardiotwin.ionic.imported import cell_model_class, is_cell_file
+
+    if is_cell_file(name):
+        return cell_model_class(name)
+    near = difflib.get_close_matches(name, MODELS, n=1)
+    raise ValueError(
+        f"Cells: there is no model {name!r}; give one of {sorted(MODELS)}, or the path of a file "
+        f"(.cellml, .mmt, .ode){f'; did you mean {near[0]!r}?' if near else '.'}"
+    )
 
 
 class FastEndocardium(eqx.Module):

@@ -117,6 +117,19 @@ def convert(value: Any, from_unit: str, to_unit: str) -> Any:
     return np.asarray(value, np.float64) * factor if np.ndim(value) else float(value) * factor
 
 
+def base_units(unit: str) -> tuple[float, dict[str, float]]:
+    """A unit as a factor and powers of kilogram, meter, second, ampere, kelvin, mole, candela.
+
+    Raises:
+        ValueError: pint does not know the unit.
+    """
+    try:
+        size = _registry().Quantity(1.0, unit or "dimensionless").to_base_units()
+    except Exception as error:  # pint raises many kinds, some of them its tokenizer's
+        raise ValueError(f"{unit!r} is no unit that pint knows ({error})") from error
+    return float(size.magnitude), {str(name): float(power) for name, power in size.unit_items()}
+
+
 def _shift(values: np.ndarray, exponent: int) -> np.ndarray:
     """Multiply by an exact power of ten; dividing rounds once where 1e-3 would round twice."""
     if exponent < 0:
