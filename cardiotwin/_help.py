@@ -116,7 +116,8 @@ _CELL_TEXT = """\
 Pace a single cell and say what its beat looks like: durations, rest, peak, upstroke, calcium. Ask
 for more with the options. Tables, pictures and cell.json go to one folder.
 
-MODEL is one of the models below. Set parameters with name=value, in the units of docs/models.md.
+MODEL is one of the models below, or a file (.cellml, .mmt, .ode; needs cardiotwin[cellml]). Set
+parameters with name=value, in the units of the model's table.
 
 models
   {models}
@@ -130,6 +131,7 @@ examples
   cardiotwin cell ten_tusscher_2006 --s1s1 --s1s2 --refractory --velocity
   cardiotwin cell ohara_rudy_cipa --drug dofetilide --multiples 0,1,2,4 --beats 100
   cardiotwin cell ten_tusscher_2006 --population 500 --ranges human
+  cardiotwin cell mine.cellml --s1s1
 """
 
 

@@ -127,7 +127,11 @@ def cell(words: Sequence[str]) -> int:
     session.start()
     from cardiotwin.run.cell import study_cell
 
+    from cardiotwin.ionic.imported import describe_cell_model, is_cell_file
+
     study, folder = _cell_study(options)
+    if is_cell_file(options.model) and not options.json:
+        print(describe_cell_model(options.model) + "\n")
     found = study_cell(study, folder, say=_nothing if options.json else print)
     print(_json(found) if options.json else f"results: {folder}")
     return 0
