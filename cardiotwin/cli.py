@@ -125,9 +125,8 @@ def cell(words: Sequence[str]) -> int:
     from cardiotwin import session
 
     session.start()
-    from cardiotwin.run.cell import study_cell
-
     from cardiotwin.ionic.imported import describe_cell_model, is_cell_file
+    from cardiotwin.run.cell import study_cell
 
     study, folder = _cell_study(options)
     if is_cell_file(options.model) and not options.json:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.integrate import solve_ivp
 
+from cardiotwin.ionic.biomarkers import action_potential_duration
 from cardiotwin.ionic.imported.build import Description
 from cardiotwin.ionic.imported.model import ImportedModel, jacobian, potential_and_rates
-from cardiotwin.ionic.pacing import action_potential_duration, single_cell
+from cardiotwin.ionic.pacing import single_cell
 
 L2, APD, RATES = 0.01, 1.0, 1e-6
 _LENGTH, _DT, _EVERY = 600.0, 0.02, 0.1  # ms
