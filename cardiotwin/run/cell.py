@@ -124,10 +124,11 @@ def study_cell(
     if study.drug is not None:  # refuse what cannot be before any work
         with_drug(cell, study.drug, 1.0, ignore=tuple(study.ignore))
     folder.mkdir(parents=True, exist_ok=True)
-    title = f"{study.cells.model} {study.cells.uniform or ''}".strip()
+    kind = study.cells.uniform if hasattr(type(cell), "epi") else None
+    title = f"{Path(study.cells.model).stem} {kind or ''}".strip()
     found: dict[str, Any] = {
         "model": study.cells.model,
-        "cell_type": study.cells.uniform,
+        "cell_type": kind,
         "parameters": dict(study.cells.parameters),
         "settings": {k: v for k, v in asdict(study).items() if k not in ("cells", "ranges")},
         "environment": environment(),
