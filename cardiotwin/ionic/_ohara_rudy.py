@@ -108,16 +108,16 @@ class OHaraRudyCell(AbstractIonicModel):
     T: Any = param(310.0, "K", meaning="temperature")
     F: Any = param(96485.0, "C/mol", meaning="Faraday constant")
 
-    # what differs within the family; given by each model
-    P_Ca: eqx.AbstractVar[Any]
-    G_NCX: eqx.AbstractVar[Any]
-    P_NaK: eqx.AbstractVar[Any]
-    J_up_max: eqx.AbstractVar[Any]
-    J_leak_max: eqx.AbstractVar[Any]
-    tau_tr: eqx.AbstractVar[Any]
-    alpha_rel: eqx.AbstractVar[Any]
-    K_rel: eqx.AbstractVar[Any]
-    start: eqx.AbstractVar[tuple[Any, Any]]
+    # values of 2011, which later models of the family replace
+    P_Ca: Any = param(0.0001, "cm/s", meaning="permeability of I_CaL; epi 1.2, mid 2.5 times")
+    G_NCX: Any = param(0.0008, "pA/pF", meaning="scale of I_NaCa; epi 1.1, mid 1.4 times")
+    P_NaK: Any = param(30.0, "pA/pF", meaning="scale of I_NaK; epi 0.9, mid 0.7 times")
+    J_up_max: Any = param(0.004375, "mM/ms", meaning="maximum of uptake; epi 1.3 times")
+    J_leak_max: Any = param(0.0039375, "mM/ms", meaning="leak at 15 mM in the network")
+    tau_tr: Any = param(100.0, "ms", meaning="refilling of the junctional reticulum")
+    alpha_rel: Any = param(2.375, "mM/ms per pA/pF", meaning="release per I_CaL; mid 1.7 times")
+    K_rel: Any = param(1.5, "mM", meaning="half saturation of release by Ca_jsr")
+    start: Any = None  # given by each model
 
     @abc.abstractmethod
     def _currents(self, v: Array, y: Any) -> dict[str, Array]:
@@ -406,4 +406,5 @@ def constant_field(u: Array) -> tuple[Array, Array]:
 
 def _free(ca: Array, *buffers: tuple[Any, Any]) -> Array:
     """Free share of a calcium change, 1/(1 + sum of max K/(ca + K)^2)."""
-    return 1.0 / (1.0 + sum(product / (ca + half) ** 2 for product, half in buffers))
+    bound: Any = sum(product / (ca + half) ** 2 for product, half in buffers)
+    return 1.0 / (1.0 + bound)

@@ -82,7 +82,7 @@ class TenTusscherCell(AbstractIonicModel):
     R: Any = param(8.314472, "J/(mol K)", meaning="gas constant")
     T: Any = param(310.0, "K", meaning="temperature")
     F: Any = param(96.4853415, "C/mmol", meaning="Faraday constant")
-    start: eqx.AbstractVar[tuple[Any, Any]]
+    start: Any = None  # given by each model
 
     def initial(self) -> tuple[Any, Any]:
         """The field `start`."""

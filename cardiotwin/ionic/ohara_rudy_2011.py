@@ -81,11 +81,11 @@ _START = (
     ),
 )  # fmt: skip
 # Parameters of the other cell types over those of the endocardial cell.
-_EPI = {
+_EPI: dict[str, Any] = {
     "G_NaL": 0.6, "G_to": 4.0, "P_Ca": 1.2, "G_Kr": 1.3, "G_Ks": 1.4, "G_K1": 1.2, "G_NCX": 1.1,
     "P_NaK": 0.9, "G_Kb": 0.6, "J_up_max": 1.3, "CMDN_max": 1.3,
 }  # fmt: skip
-_MID = {
+_MID: dict[str, Any] = {
     "G_to": 4.0, "P_Ca": 2.5, "G_Kr": 0.8, "G_K1": 1.3, "G_NCX": 1.4, "P_NaK": 0.7,
     "alpha_rel": 1.7,
 }  # fmt: skip
@@ -108,12 +108,9 @@ class OHaraRudy2011(OHaraRudyCell):
     G_Na: Any = param(75.0, "mS/uF", meaning="conductance of I_Na")
     G_NaL: Any = param(0.0075, "mS/uF", meaning="conductance of I_NaL; epi 0.6 times")
     G_to: Any = param(0.02, "mS/uF", meaning="conductance of I_to; mid and epi 4 times")
-    P_Ca: Any = param(0.0001, "cm/s", meaning="permeability of I_CaL; epi 1.2, mid 2.5 times")
     G_Kr: Any = param(0.046, "mS/uF", meaning="conductance of I_Kr; epi 1.3, mid 0.8 times")
     G_Ks: Any = param(0.0034, "mS/uF", meaning="conductance of I_Ks; epi 1.4 times")
     G_K1: Any = param(0.1908, "mS/uF", meaning="conductance of I_K1; epi 1.2, mid 1.3 times")
-    G_NCX: Any = param(0.0008, "pA/pF", meaning="scale of I_NaCa; epi 1.1, mid 1.4 times")
-    P_NaK: Any = param(30.0, "pA/pF", meaning="scale of I_NaK; epi 0.9, mid 0.7 times")
     G_Kb: Any = param(0.003, "mS/uF", meaning="conductance of I_bK; epi 0.6 times")
     P_Nab: Any = param(3.75e-10, "cm/s", meaning="permeability of the sodium background")
     P_Cab: Any = param(2.5e-8, "cm/s", meaning="permeability of the calcium background")
@@ -121,11 +118,6 @@ class OHaraRudy2011(OHaraRudyCell):
     gamma_Ca: Any = param(0.341, "", meaning="activity of extracellular calcium")
     gamma_NaK: Any = param(0.75, "", meaning="activity of sodium and potassium in I_CaL")
     f_NaCa_ss: Any = param(0.2, "", meaning="share of I_NaCa in the subspace")
-    J_up_max: Any = param(0.004375, "mM/ms", meaning="maximum of uptake; epi 1.3 times")
-    J_leak_max: Any = param(0.0039375, "mM/ms", meaning="leak at 15 mM in the network")
-    tau_tr: Any = param(100.0, "ms", meaning="refilling of the junctional reticulum")
-    alpha_rel: Any = param(2.375, "mM/ms per pA/pF", meaning="release per I_CaL; mid 1.7 times")
-    K_rel: Any = param(1.5, "mM", meaning="half saturation of release by Ca_jsr")
     start: tuple[Any, Any] = _START
     """Potential and state to start from."""
 
@@ -142,7 +134,7 @@ class OHaraRudy2011(OHaraRudyCell):
     @classmethod
     def epi(cls, **parameters: Any) -> Self:
         """Epicardial cell; keyword arguments replace single parameters or `start`."""
-        return cls(**(cls._times(_EPI) | {"delta_epi": 0.95} | parameters))
+        return cls(**(cls._times(_EPI) | {"delta_epi": 0.95, **parameters}))
 
     @classmethod
     def _times(cls, factors: Mapping[str, float]) -> dict[str, Any]:

@@ -74,12 +74,12 @@ class ToRORdState(NamedTuple):
     Cl_ss: Any
 
 
-_EPI = {
+_EPI: dict[str, Any] = {
     "G_NaL": 0.6 * 0.0279, "G_to": 2 * 0.16, "P_Ca": 1.2 * 8.3757e-5, "G_Kr": 1.3 * 0.0321,
     "G_Ks": 1.4 * 0.0011, "G_K1": 1.2 * 0.6992, "G_NCX": 1.1 * 0.0034, "P_NaK": 0.9 * 15.4509,
     "G_Kb": 0.6 * 0.0189, "J_up_max": 1.3 * 0.005425, "CMDN_max": 1.3 * 0.05, "delta_epi": 0.95,
 }  # fmt: skip
-_MID = {
+_MID: dict[str, Any] = {
     "G_to": 2 * 0.16, "P_Ca": 2 * 8.3757e-5, "G_Kr": 0.8 * 0.0321, "G_K1": 1.3 * 0.6992,
     "G_NCX": 1.4 * 0.0034, "P_NaK": 0.7 * 15.4509, "alpha_rel": 1.7 * 2.375,
 }  # fmt: skip
