@@ -26,6 +26,7 @@ from cardiotwin.ionic import (
     MitchellSchaeffer,
     ModifiedMitchellSchaeffer,
     TenTusscherPanfilov2006,
+    TenTusscherRestitution,
 )
 from cardiotwin.ionic.stepping import IonicStep, stepper
 
@@ -47,6 +48,7 @@ class Trace:
         begin: time of the row to start from, ms.
         tolerance: largest difference of V allowed, mV.
         model: the cell with the parameters of that run; the case's own where None.
+        end: time of the last row to compare, ms, before a next stimulus.
     """
 
     file: str
@@ -54,6 +56,7 @@ class Trace:
     begin: float
     tolerance: float
     model: Callable[[], AbstractIonicModel] | None = None
+    end: float = 1e9
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ CASES: dict[str, Case] = {
         singular=(-47.13, -77.0), switches=(-100.0, -40.0), limit_cycle=2e-3,
         trace=Trace(
             "ionicmodels/Lr91RegularStimValidData.dat",
-            ("h", "j", "m", "Ca_i", "V", "d", "f", "X"), 60.0, 0.1,
+            ("h", "j", "m", "Ca_i", "V", "d", "f", "X"), 60.0, 0.1, end=550.0,
         ),
     ),
     "Mitchell-Schaeffer": Case(
@@ -194,6 +197,9 @@ CASES: dict[str, Case] = {
     "ten Tusscher-Panfilov 2006 epi": ten_tusscher(
         TenTusscherPanfilov2006.epi, "ten_tusscher_model_2006_epi.cellml", apd90=(305.0, 0.02),
         trace=TEN_TUSSCHER_TRACE,
+    ),
+    "ten Tusscher-Panfilov 2006 slope 1.8": ten_tusscher(
+        partial(TenTusscherRestitution.with_slope, 1.8), switches=(-40.0, 0.0), limit_cycle=None
     ),
 }  # fmt: skip
 
