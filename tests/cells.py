@@ -31,6 +31,7 @@ from cardiotwin.ionic import (
     Stewart2009,
     TenTusscherPanfilov2006,
     ToRORdDynCl,
+    TenTusscherRestitution,
 )
 from cardiotwin.ionic.stepping import IonicStep, stepper
 
@@ -52,6 +53,7 @@ class Trace:
         begin: time of the row to start from, ms.
         tolerance: largest difference of V allowed, mV.
         model: the cell with the parameters of that run; the case's own where None.
+        end: time of the last row to compare, ms, before a next stimulus.
     """
 
     file: str
@@ -59,6 +61,7 @@ class Trace:
     begin: float
     tolerance: float
     model: Callable[[], AbstractIonicModel] | None = None
+    end: float = 1e9
 
 
 @dataclass(frozen=True)
@@ -266,7 +269,7 @@ CASES: dict[str, Case] = {
         singular=(-47.13, -77.0), switches=(-100.0, -40.0), limit_cycle=2e-3,
         trace=Trace(
             "ionicmodels/Lr91RegularStimValidData.dat",
-            ("h", "j", "m", "Ca_i", "V", "d", "f", "X"), 60.0, 0.1,
+            ("h", "j", "m", "Ca_i", "V", "d", "f", "X"), 60.0, 0.1, end=550.0,
         ),
     ),
     "Mitchell-Schaeffer": Case(
@@ -301,6 +304,8 @@ CASES: dict[str, Case] = {
         beat=600.0,
     ),
     "ToR-ORd dynCl epi": tor_ord(ToRORdDynCl.epi, "ToRORd_dynCl_epi.cellml"),
+    "ten Tusscher-Panfilov 2006 slope 1.8": ten_tusscher(
+        partial(TenTusscherRestitution.with_slope, 1.8), switches=(-40.0, 0.0), limit_cycle=None
 }  # fmt: skip
 
 

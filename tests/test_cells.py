@@ -25,7 +25,13 @@ from cells import (
     stiff_reference,
 )
 
-from cardiotwin.ionic import action_potential_duration, pace, single_cell
+from cardiotwin.ionic import (
+    TenTusscherPanfilov2006,
+    TenTusscherRestitution,
+    action_potential_duration,
+    pace,
+    single_cell,
+)
 from cardiotwin.ionic.stepping import stepper
 
 POINTS = 20
@@ -106,7 +112,7 @@ def test_one_beat_agrees_with_stiff_integration(name, measured):
 def test_beat_matches_chaste(data, name, measured):
     trace = CASES[name].trace
     table = np.loadtxt(data / "chaste-ap-references" / trace.file, skiprows=1)
-    after = table[np.flatnonzero(table[:, 0] >= trace.begin)]
+    after = table[(table[:, 0] >= trace.begin) & (table[:, 0] <= trace.end)]
     row = dict(zip(trace.columns, after[0, 1:], strict=True))
     model = trace.model() if trace.model else model_of(name)
     start = (row["V"], model.State(*(row[key] for key in model.State._fields)))
@@ -199,6 +205,18 @@ def test_channels_scale_their_currents(name):
         )
         after = looked_at(changed, v, state)[0]
         np.testing.assert_allclose(after[current], 2 * before[current], rtol=1e-12)
+
+
+def test_restitution_sets_scale_the_inactivation_of_f_alone():
+    own = TenTusscherPanfilov2006.epi()
+    v, state = random_point(own, POINTS)
+    for slope, factor in ((0.7, 0.6), (1.1, 1.0), (1.4, 1.5), (1.8, 2.0)):
+        rates = looked_at(TenTusscherRestitution.with_slope(slope), v, state)[2]
+        expected = looked_at(own, v, state)[2]
+        np.testing.assert_allclose(rates.f, expected.f / np.where(v > 0, factor, 1.0), rtol=1e-12)
+        np.testing.assert_allclose(rates.f2, expected.f2, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"slope is 2\.0; the published sets are for \[0\.7"):
+        TenTusscherRestitution.with_slope(2.0)
 
 
 @each_case(lambda case: case.balance or case.simplexes)
