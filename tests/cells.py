@@ -30,8 +30,8 @@ from cardiotwin.ionic import (
     OHaraRudyCiPA,
     Stewart2009,
     TenTusscherPanfilov2006,
-    ToRORdDynCl,
     TenTusscherRestitution,
+    ToRORdDynCl,
 )
 from cardiotwin.ionic.stepping import IonicStep, stepper
 
@@ -306,6 +306,7 @@ CASES: dict[str, Case] = {
     "ToR-ORd dynCl epi": tor_ord(ToRORdDynCl.epi, "ToRORd_dynCl_epi.cellml"),
     "ten Tusscher-Panfilov 2006 slope 1.8": ten_tusscher(
         partial(TenTusscherRestitution.with_slope, 1.8), switches=(-40.0, 0.0), limit_cycle=None
+    ),
 }  # fmt: skip
 
 
