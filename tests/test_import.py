@@ -80,7 +80,7 @@ def test_files_pass_their_check(data, file, tabulate):
     assert figures["relative L2 error of V"] <= 0.01
     assert figures["its error (ms)"] <= 1.0
     assert figures["peak (mV)"] > 0.0
-    tabulate("imported models, one beat at dt 0.02 ms", file=file, **figures)
+    tabulate("imported models, one beat", file=file, **figures)
 
 
 @pytest.mark.slow
@@ -102,13 +102,14 @@ def test_claims_hold(data, file):
         state = cell.State(**values)
         i_ion, _ = cell(v, state)
         parts = cell.currents(v, state)
-        assert sum(parts.values()) == pytest.approx(i_ion, rel=1e-9, abs=1e-9)
+        total = float(sum(parts.values()))
+        assert total == pytest.approx(float(i_ion), rel=1e-9, abs=1e-9)
         for current, parameter in list(cell.channels.items())[:3]:
             doubled = read_cell_model(
                 data / file, check=False, **{parameter: 2 * getattr(cell, parameter)}
             )
-            twice = doubled.currents(v, state)[current]
-            assert twice == pytest.approx(2 * parts[current], rel=1e-9, abs=1e-12)
+            twice = float(doubled.currents(v, state)[current])
+            assert twice == pytest.approx(2 * float(parts[current]), rel=1e-9, abs=1e-12)
 
 
 EXPECTED = {
@@ -123,7 +124,7 @@ EXPECTED = {
     "ToRORd_dynCl_endo": (
         "m h j hp jp mL hL hLp a iF iS ap iFp iSp d ff fs fcaf fcas jca ffp fcafp xs1 xs2",
         "nca_ss nca_i C1 C2 C3 I O Jrel_np Jrel_p", "0",
-        "nai nass ki kss cansr cajsr cli clss", "kss",
+        "nai nass ki kss cansr cajsr cli clss", "ki",
     ),
 }  # fmt: skip
 
@@ -228,12 +229,12 @@ def test_small_model_is_understood(tmp_path):
     assert type(cell).__name__.startswith("small_")
     assert cell.gates == ("m",)
     assert cell.calcium == "Ca_i"
-    assert dict(cell.channels) == {"I_Na": "g_Na"}
+    assert dict(cell.channels) == {"I_Na": "g_Na", "I_leak": "g_L"}
     assert [row.name for row in cell.parameters()] == ["C", "g_Na", "g_L"]
     row = cell.parameters()[1]
     assert (row.default, row.unit, row.meaning) == (12.0, "mS/cm^2", "conductance of I_Na")
     currents = cell.currents(-20.0, cell.State(m=0.5, Ca_i=1e-4))
-    assert currents["I_Na"] == pytest.approx(12 * 0.125 * -70 / 2)
+    assert float(currents["I_Na"]) == pytest.approx(12 * 0.125 * -70 / 2)
     assert set(currents) == {"I_Na", "I_leak"}
     report = str(cell.report)
     for text in ("membrane.V, -70 mV", "membrane.i_stim taken out", "V = -40", "skipped"):
@@ -529,11 +530,11 @@ def test_cells_of_a_heart_may_come_from_a_file(tmp_path):
 
 
 def test_cache_serves_and_survives_corruption(tmp_path, own_cache, monkeypatch):
-    path = small(tmp_path, "cached.mmt", calcium="2e-4")
+    path = small(tmp_path, "cached.mmt", calcium="2.5e-4")  # of no other test
     first = read_cell_model(path, check=False)
     (kept,) = [
         p for p in (own_cache / "cells").glob("*.json")
-        if any(row[2] == 2e-4 for row in json.loads(p.read_text())["states"])
+        if any(row[2] == 2.5e-4 for row in json.loads(p.read_text())["states"])
     ]  # fmt: skip
     monkeypatch.setattr(importer, "_classes", {})
     monkeypatch.setattr(importer, "read", None)  # not needed any more

@@ -22,7 +22,7 @@ def test_wave_passes_through_tissue(name):
     stimulus = BoxStimulus((0.0, 0.0, 0.0), (1.2, 0.6, 0.6), amplitude=60.0, duration=2.0)
     solution = solve(
         Monodomain(SLAB, tissue, cell, stimulus),
-        60.0,
+        160.0,  # dimensionless models have slow upstrokes, and slow waves
         dt=0.05,
         every=5.0,
         observe={"activation": ActivationTime(cell.activation_threshold)},
@@ -33,4 +33,4 @@ def test_wave_passes_through_tissue(name):
     x = SLAB.points[:, 0]
     middle = (x > 2.0) & (x < 6.0)
     velocity = 1.0 / np.polyfit(x[middle], times[middle], 1)[0]
-    assert 0.1 < velocity < 1.2  # m/s
+    assert 0.05 < velocity < 1.2  # m/s

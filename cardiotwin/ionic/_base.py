@@ -7,7 +7,9 @@ step (`cardiotwin.ionic.stepping`).
 
 import abc
 import dataclasses
+import operator
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
@@ -221,6 +223,11 @@ def heaviside(x: Float[Array, "*nodes"], width: float) -> Float[Array, "*nodes"]
     if width == 0.0:
         return (x >= 0).astype(x.dtype)
     return 0.5 * (1.0 + jnp.tanh(x / width))
+
+
+def summed(currents: Mapping[str, Array]) -> Array:
+    """The sum of named currents, first to last."""
+    return reduce(operator.add, currents.values())
 
 
 def default_float() -> Any:

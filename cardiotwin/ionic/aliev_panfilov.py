@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, summed
 
 
 class AlievPanfilovState(NamedTuple):
@@ -58,7 +58,7 @@ class AlievPanfilov(AbstractIonicModel):
         # Below rest (u < 0), where the paper's formula has a pole at u = -mu2, its value at rest.
         eps = self.eps0 + self.mu1 * state.v / (jnp.maximum(u, 0.0) + self.mu2)
         rate = eps * (-state.v - self.k * u * (u - self.a - 1)) / self.time_unit
-        return sum(self.currents(v, state).values()), AlievPanfilovState(v=rate)
+        return summed(self.currents(v, state)), AlievPanfilovState(v=rate)
 
     def currents(
         self, v: Float[ArrayLike, "*nodes"], state: AlievPanfilovState

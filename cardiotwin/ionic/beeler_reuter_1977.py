@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, summed
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
@@ -84,7 +84,7 @@ class BeelerReuter1977(AbstractIonicModel):
             for name in self.gates
         }
         calcium = -self.k_Ca * currents["I_s"] + self.k_up * (self.Ca_rest - y.Ca_i)
-        return sum(currents.values()), BeelerReuterState(**gates, Ca_i=calcium)
+        return summed(currents), BeelerReuterState(**gates, Ca_i=calcium)
 
     def currents(self, v: Float[ArrayLike, "*nodes"], state: BeelerReuterState) -> dict[str, Array]:
         """Each current over capacitance, mV/ms; the paper counts I_bNa as part of I_Na."""

@@ -22,6 +22,7 @@ from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
 from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._limit_cycles import limit_cycle
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
@@ -125,8 +126,8 @@ class Courtemanche1998(AbstractIonicModel):
     R: Any = param(8.3143, "J/(mol K)", meaning="gas constant")
     T: Any = param(310.0, "K", meaning="temperature")
     F: Any = param(96.4867, "C/mmol", meaning="Faraday constant")
-    start: tuple[Any, CourtemancheState] = PAPER_STATE
-    """Potential and state to start from."""
+    start: tuple[Any, CourtemancheState] = limit_cycle("Courtemanche1998", CourtemancheState)
+    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
     def initial(self) -> tuple[Any, CourtemancheState]:
         """The field `start`."""

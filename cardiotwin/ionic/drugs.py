@@ -37,18 +37,18 @@ class Binding(NamedTuple):
     """Dynamic binding to the states of the hERG channel (Li et al. 2017), in their symbols.
 
     Attributes:
-        Kmax: largest rate of binding over Ku.
-        Ku: rate of unbinding, 1/ms.
+        K_max: largest rate of binding over K_u.
+        K_u: rate of unbinding, 1/ms.
         n: Hill coefficient.
         halfmax: concentration to the power n that binds half as fast, nM^n.
-        Vhalf: potential of half trapping, mV.
+        V_half: potential of half trapping, mV.
     """
 
-    Kmax: float
-    Ku: float
+    K_max: float
+    K_u: float
     n: float
     halfmax: float
-    Vhalf: float
+    V_half: float
 
 
 class Drug(NamedTuple):

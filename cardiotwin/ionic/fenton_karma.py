@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel, heaviside
+from cardiotwin.ionic._base import AbstractIonicModel, heaviside, summed
 
 _MBR = {
     "tau_r": 50.0, "tau_si": 45.0, "tau_0": 8.3, "tau_v1_minus": 1000.0, "tau_v2_minus": 19.2,
@@ -101,7 +101,7 @@ class FentonKarma(AbstractIonicModel):
             v=(1 - p) * (1 - state.v) / tau_v_minus - p * state.v / self.tau_v_plus,
             w=(1 - p) * (1 - state.w) / self.tau_w_minus - p * state.w / self.tau_w_plus,
         )
-        return sum(self.currents(v, state).values()), rates
+        return summed(self.currents(v, state)), rates
 
     def currents(self, v: Float[ArrayLike, "*nodes"], state: FentonKarmaState) -> dict[str, Array]:
         """Fast inward, slow outward and slow inward current, mV/ms."""

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, summed
 
 
 class FitzHughNagumoState(NamedTuple):
@@ -53,7 +53,7 @@ class FitzHughNagumo(AbstractIonicModel):
         """Ionic current over capacitance (mV/ms) and rate of the recovery variable (1/ms)."""
         u = (v - self.V_rest) / self.V_amplitude
         rate = self.b * (u - self.d * state.v)
-        return sum(self.currents(v, state).values()), FitzHughNagumoState(v=rate)
+        return summed(self.currents(v, state)), FitzHughNagumoState(v=rate)
 
     def currents(
         self, v: Float[ArrayLike, "*nodes"], state: FitzHughNagumoState

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, summed
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
@@ -95,7 +95,7 @@ class LuoRudy1991(AbstractIonicModel):
             for name in self.gates
         }
         calcium = -self.k_Ca * currents["I_si"] + self.k_up * (self.Ca_rest - y.Ca_i)
-        return sum(currents.values()), LuoRudyState(**gates, Ca_i=calcium)
+        return summed(currents), LuoRudyState(**gates, Ca_i=calcium)
 
     def currents(self, v: Float[ArrayLike, "*nodes"], state: LuoRudyState) -> dict[str, Array]:
         """Each current over capacitance, mV/ms."""

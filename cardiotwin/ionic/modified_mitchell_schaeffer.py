@@ -15,7 +15,7 @@ import equinox as eqx
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel, heaviside
+from cardiotwin.ionic._base import AbstractIonicModel, heaviside, summed
 
 
 class ModifiedMitchellSchaefferState(NamedTuple):
@@ -58,7 +58,7 @@ class ModifiedMitchellSchaeffer(AbstractIonicModel):
         u, h = (v - self.V_rest) / self.V_amplitude, state.h
         excited = heaviside(u - self.v_gate, self.smoothing)
         dh = (1 - excited) * (1 - h) / self.tau_open - excited * h / self.tau_close
-        return sum(self.currents(v, state).values()), ModifiedMitchellSchaefferState(h=dh)
+        return summed(self.currents(v, state)), ModifiedMitchellSchaefferState(h=dh)
 
     def currents(
         self, v: Float[ArrayLike, "*nodes"], state: ModifiedMitchellSchaefferState

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
+from cardiotwin.ionic._limit_cycles import limit_cycle
 from cardiotwin.ionic._ohara_rudy import (
     OHaraRudyCell,
     calcium_activation_rate,
@@ -70,7 +71,7 @@ class OHaraRudyState(NamedTuple):
 
 
 # Values at rest that the authors' program starts from.
-_START = (
+FILE_STATE: tuple[float, OHaraRudyState] = (
     -87.0,
     OHaraRudyState(
         m=0.0, hf=1.0, hs=1.0, j=1.0, hsp=1.0, jp=1.0, mL=0.0, hL=1.0, hLp=1.0, a=0.0, iF=1.0,
@@ -118,8 +119,8 @@ class OHaraRudy2011(OHaraRudyCell):
     gamma_Ca: Any = param(0.341, "", meaning="activity of extracellular calcium")
     gamma_NaK: Any = param(0.75, "", meaning="activity of sodium and potassium in I_CaL")
     f_NaCa_ss: Any = param(0.2, "", meaning="share of I_NaCa in the subspace")
-    start: tuple[Any, Any] = _START
-    """Potential and state to start from."""
+    start: tuple[Any, Any] = limit_cycle("OHaraRudy2011 endo", OHaraRudyState)
+    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
     @classmethod
     def endo(cls, **parameters: Any) -> Self:
@@ -129,12 +130,14 @@ class OHaraRudy2011(OHaraRudyCell):
     @classmethod
     def mid(cls, **parameters: Any) -> Self:
         """Mid-myocardial (M) cell; keyword arguments replace single parameters or `start`."""
-        return cls(**(cls._times(_MID) | parameters))
+        start = limit_cycle(f"{cls.__name__} mid", cls.State)
+        return cls(**(cls._times(_MID) | {"start": start, **parameters}))
 
     @classmethod
     def epi(cls, **parameters: Any) -> Self:
         """Epicardial cell; keyword arguments replace single parameters or `start`."""
-        return cls(**(cls._times(_EPI) | {"delta_epi": 0.95, **parameters}))
+        start = limit_cycle(f"{cls.__name__} epi", cls.State)
+        return cls(**(cls._times(_EPI) | {"delta_epi": 0.95, "start": start, **parameters}))
 
     @classmethod
     def _times(cls, factors: Mapping[str, float]) -> dict[str, Any]:

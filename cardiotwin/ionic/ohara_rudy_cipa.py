@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from cardiotwin._types import param
+from cardiotwin.ionic._limit_cycles import limit_cycle
 from cardiotwin.ionic.ohara_rudy_2011 import OHaraRudy2011
 from cardiotwin.numerics.elementary import exp
 
@@ -73,7 +74,7 @@ class OHaraRudyCiPAState(NamedTuple):
 
 
 # The CellML file's initial state, IC1 left out.
-_START = (
+FILE_STATE: tuple[float, OHaraRudyCiPAState] = (
     -88.00190465,
     OHaraRudyCiPAState(
         m=0.007344121102, hf=0.6981071913, hs=0.6980895801, j=0.6979908432,
@@ -117,8 +118,8 @@ class OHaraRudyCiPA(OHaraRudy2011):
     halfmax: Any = param(1.0, "nM^n", meaning="D^n at which binding is half as fast as it can be")
     V_half: Any = param(1.0, "mV", meaning="potential at which half the bound channels are open")
     K_t: Any = param(3.5e-5, "1/ms", meaning="trapping in the closed state")
-    start: tuple[Any, Any] = _START
-    """Potential and state to start from."""
+    start: tuple[Any, Any] = limit_cycle("OHaraRudyCiPA endo", OHaraRudyCiPAState)
+    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
     def _rapid_rectifier(self, v: Array, y: Any) -> Array:
         """Open share of I_Kr."""

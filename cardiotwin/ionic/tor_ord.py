@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
+from cardiotwin.ionic._limit_cycles import limit_cycle
 from cardiotwin.ionic._ohara_rudy import OHaraRudyCell, calcium_activation_rate, constant_field
 from cardiotwin.ionic._ten_tusscher import sodium_inactivation
 from cardiotwin.numerics.elementary import exp, log
@@ -78,14 +79,16 @@ _EPI: dict[str, Any] = {
     "G_NaL": 0.6 * 0.0279, "G_to": 2 * 0.16, "P_Ca": 1.2 * 8.3757e-5, "G_Kr": 1.3 * 0.0321,
     "G_Ks": 1.4 * 0.0011, "G_K1": 1.2 * 0.6992, "G_NCX": 1.1 * 0.0034, "P_NaK": 0.9 * 15.4509,
     "G_Kb": 0.6 * 0.0189, "J_up_max": 1.3 * 0.005425, "CMDN_max": 1.3 * 0.05, "delta_epi": 0.95,
+    "start": limit_cycle("ToRORdDynCl epi", ToRORdState),
 }  # fmt: skip
 _MID: dict[str, Any] = {
     "G_to": 2 * 0.16, "P_Ca": 2 * 8.3757e-5, "G_Kr": 0.8 * 0.0321, "G_K1": 1.3 * 0.6992,
     "G_NCX": 1.4 * 0.0034, "P_NaK": 0.7 * 15.4509, "alpha_rel": 1.7 * 2.375,
+    "start": limit_cycle("ToRORdDynCl mid", ToRORdState),
 }  # fmt: skip
 
 # The CellML file's initial state, C3 left out (the file has the values of C1 and C3 exchanged).
-_FILE_START = (
+FILE_STATE: tuple[float, ToRORdState] = (
     -90.74563,
     ToRORdState(
         m=5.253231e-4, h=0.8645148, j=0.8644571, hp=0.7313656, jp=0.8643527, mL=1.117969e-4,
@@ -152,8 +155,8 @@ class ToRORdDynCl(OHaraRudyCell):
     alpha_rel: Any = param(2.375, "mM/ms per pA/pF", meaning="release per I_CaL; mid 1.7 times")
     K_rel: Any = param(1.7, "mM", meaning="half saturation of release by Ca_jsr")
     J_rel_scale: Any = param(1.5378, "", meaning="factor of the whole release")
-    start: tuple[Any, ToRORdState] = _FILE_START
-    """Potential and state to start from."""
+    start: tuple[Any, ToRORdState] = limit_cycle("ToRORdDynCl endo", ToRORdState)
+    """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
     @classmethod
     def endo(cls, **parameters: Any) -> Self:

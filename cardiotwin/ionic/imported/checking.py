@@ -14,7 +14,9 @@ from cardiotwin.ionic.imported.model import ImportedModel, jacobian, potential_a
 from cardiotwin.ionic.pacing import single_cell
 
 L2, APD, RATES = 0.01, 1.0, 1e-6
-_LENGTH, _DT, _EVERY = 600.0, 0.02, 0.1  # ms
+_LENGTH, _EVERY = 600.0, 0.1  # ms
+# The longest time step that does counts; one that needs a shorter step still is refused.
+_STEPS = (0.02, 0.01)  # ms
 _AMPLITUDE, _DURATION = 52.0, 1.0  # mV/ms, ms: as `single_cell`
 _POINTS = 6
 
@@ -23,7 +25,7 @@ _jacobian = eqx.filter_jit(jacobian)
 
 
 def check(cell: ImportedModel, source: Any) -> dict[str, float]:
-    """Compare rates with Myokit's, and one beat with SciPy's BDF.
+    """Compare rates with Myokit's, and one beat at 0.02 ms, else 0.01 ms, with SciPy's BDF.
 
     Args:
         cell: the imported model.
@@ -38,9 +40,13 @@ def check(cell: ImportedModel, source: Any) -> dict[str, float]:
     with jax.enable_x64(True):
         model = cell.astype(jnp.float64)
         figures = {"largest relative difference of a rate": _rates_off(model, source)}
-        figures |= _beat_off(model)
-    _refuse(figures)
-    return figures
+        t = _EVERY * np.arange(round(_LENGTH / _EVERY) + 1)
+        exact = _stiff(model, t)
+        for dt in _STEPS:
+            figures |= {"time step (ms)": dt, **_beat_off(model, dt, t, exact)}
+            if not _over(figures):
+                return figures
+    raise ValueError(_refusal(figures))
 
 
 def without_stimulus(source: Any, about: Description) -> Any:
@@ -111,18 +117,19 @@ def _rates_off(model: ImportedModel, source: Any) -> float:
     return float(np.max(np.where(np.isfinite(theirs), off, 0.0), initial=0.0))
 
 
-def _beat_off(model: ImportedModel) -> dict[str, float]:
-    t, v = single_cell(
+def _beat_off(
+    model: ImportedModel, dt: float, t: np.ndarray, exact: np.ndarray
+) -> dict[str, float]:
+    _, v = single_cell(
         model,
         cycle_length=_LENGTH,
-        dt=_DT,
+        dt=dt,
         every=_EVERY,
         amplitude=_AMPLITUDE,
         duration=_DURATION,
         conserve_charge=False,
         dtype=jnp.float64,
     )
-    exact = _stiff(model, t)
     with np.errstate(all="ignore"):
         l2 = float(np.linalg.norm(v - exact) / np.linalg.norm(exact))
     figures = {"relative L2 error of V": l2, "peak (mV)": float(exact.max())}
@@ -164,21 +171,24 @@ def _stiff(model: ImportedModel, times: np.ndarray) -> np.ndarray:
     return np.concatenate(values)
 
 
-def _refuse(figures: dict[str, float]) -> None:
+def _over(figures: dict[str, float]) -> list[str]:
+    """The figures beyond their bounds, as text."""
     bounds = {
         "largest relative difference of a rate": RATES,
         "relative L2 error of V": L2,
         "its error (ms)": APD,
     }
-    over = [
+    return [
         f"{key} {figures[key]:.3g} (at most {bound:g})"
         for key, bound in bounds.items()
         if key in figures and not figures[key] <= bound
     ]
-    if over:
-        told = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-        raise ValueError(
-            f"the imported model failed its check against Myokit's rates and SciPy's BDF over one "
-            f"beat at dt {_DT:g} ms: {'; '.join(over)}. All figures: {told}. Take check=False to "
-            "import it nevertheless, with a shorter time step."
-        )
+
+
+def _refusal(figures: dict[str, float]) -> str:
+    told = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+    return (
+        "the imported model failed its check against Myokit's rates and SciPy's BDF over one beat "
+        f"at dt {_STEPS[-1]:g} ms: {'; '.join(_over(figures))}. All figures: {told}. Take "
+        "check=False to import it nevertheless, with a shorter time step."
+    )

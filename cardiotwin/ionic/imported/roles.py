@@ -107,7 +107,8 @@ def factor(unit: Any, to: str) -> float:
     """How many of the unit `to` one of the file's units is."""
     import myokit
 
-    return float(myokit.Unit.convert(1.0, unit, myokit.parse_unit(to)))
+    converted: Any = myokit.Unit.convert(1.0, unit, myokit.parse_unit(to))
+    return float(converted)
 
 
 def units_of(model: Any, potential: Any) -> Units:
@@ -159,7 +160,8 @@ def _balance_units(potential: Any, time: Any) -> list[str]:
         f"the rate of {potential.qname()} comes out in {found} where {expected} is its unit; the "
         "numbers are taken as they stand, as if divided by a capacitance of 1"
     )
-    if _convertible(found, "uA/cm^2") or _convertible(found, "A"):
+    # conductances without a unit leave volts
+    if any(_convertible(found, unit) for unit in ("uA/cm^2", "A", "mV")):
         return [text]
     raise ValueError(
         f"unit error: the rate of {potential.qname()} comes out in {found}; expected {expected}, "

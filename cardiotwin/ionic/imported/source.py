@@ -309,5 +309,5 @@ def _unit(unit: Any) -> str:
 
 
 def _meaning(variable: Any) -> str:
-    text = variable.meta.get("desc") or variable.meta.get("oxmeta") or ""
-    return " ".join(text.split()).replace("_", " ") or variable.qname()
+    text = variable.meta.get("desc") or variable.meta.get("oxmeta", "").replace("_", " ")
+    return " ".join(text.split()) or variable.qname()
