@@ -8,7 +8,12 @@ import pytest
 from scipy.io import loadmat
 
 from cardiotwin.cli import main
-from cardiotwin.ionic import BuenoOrovio, MitchellSchaeffer, TenTusscherPanfilov2006
+from cardiotwin.ionic import (
+    BuenoOrovio,
+    MitchellSchaeffer,
+    OHaraRudyCiPA,
+    TenTusscherPanfilov2006,
+)
 from cardiotwin.ionic.biomarkers import MEASURES, biomarkers
 from cardiotwin.ionic.drugs import (
     DRUGS,
@@ -230,6 +235,17 @@ def test_drugs_that_a_model_cannot_take_are_refused():
         with_drug(cell, "dofetilide", dynamic=True, ignore=("I_NaL",))
     with pytest.raises(ValueError, match="no parameter g_X"):
         replaced(cell, {"g_X": 1.0})
+
+
+def test_dynamic_binding_takes_the_place_of_the_pore_block():
+    cell = OHaraRudyCiPA.endo()
+    under = with_drug(cell, "dofetilide", 2.0)
+    assert (under.D, under.K_max, under.V_half) == (4.0, 35.1, -1.0)
+    assert under.G_Kr == cell.G_Kr
+    assert under.P_Ca == pytest.approx(cell.P_Ca / (1 + (4.0 / 260.3) ** 1.163))
+    static = with_drug(cell, "dofetilide", 2.0, dynamic=False)
+    assert static.D == 0.0
+    assert static.G_Kr == pytest.approx(cell.G_Kr / (1 + (4.0 / 6.125) ** 1.079))
 
 
 def test_the_table_of_drugs_is_that_of_the_training_set():
