@@ -13,6 +13,7 @@ from cardiotwin.ionic import (
     MitchellSchaeffer,
     OHaraRudyCiPA,
     TenTusscherPanfilov2006,
+    TenTusscherRestitution,
 )
 from cardiotwin.ionic.biomarkers import MEASURES, biomarkers
 from cardiotwin.ionic.drugs import (
@@ -176,6 +177,19 @@ def test_standard_restitution_and_refractory_period_agree():
         s1s2_restitution(EPI, [1200], s1=1000.0)
     with pytest.raises(ValueError, match="no stimulus"):
         diastolic_threshold(EPI, most=5.0, **COARSE)
+
+
+def test_restitution_sets_of_ten_tusscher_have_their_slopes():
+    slopes = [
+        s1s2_restitution(
+            TenTusscherRestitution.with_slope(slope), np.arange(240.0, 500.0, 10.0), beats=4,
+            amplitude=60.0, **COARSE,
+        ).steepest
+        for slope in (0.7, 1.1, 1.4, 1.8)
+    ]  # fmt: skip
+    # of a single cell and its last beat; the published ones are of a cable
+    np.testing.assert_allclose(slopes, [0.7, 1.1, 1.4, 1.8], atol=0.2)
+    assert np.all(np.diff(slopes) > 0.2)
 
 
 def test_steepest_slope_passes_over_gaps():
