@@ -395,9 +395,18 @@ def test_command_for_drugs_and_populations(tmp_path, capsys):
         assert (folder / name).stat().st_size > 100, name
 
 
+def test_command_says_why_there_is_no_beat(tmp_path, capsys):
+    words = ["cell", "bueno_orovio", "--dt", "0.05", "--output", str(tmp_path / "out")]
+    assert main([*words, "--cycle-length", "150", "--beats", "2"]) == 0
+    assert "shorter than the refractory period" in capsys.readouterr().out
+    assert main([*words, "--cycle-length", "220"]) == 0
+    assert "does not repolarise by 90 % within 220 ms" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["ten_tusscher_2006", "g_Kr=-1"], "g_Kr is negative"),
         (["no_such_model"], "there is no model"),
         (["bueno_orovio", "g_Q=1"], "has no parameter 'g_Q'"),
         (["bueno_orovio", "tau_si"], "without a value"),

@@ -367,6 +367,10 @@ def test_blend_refuses_what_it_cannot_mix():
 def test_construction_refuses_impossible_parameters():
     with pytest.raises(ValueError, match="tau_in is not finite"):
         MitchellSchaeffer(tau_in=float("nan"))
+    with pytest.raises(ValueError, match="conductance g_Kr is negative"):
+        TenTusscherPanfilov2006.epi(g_Kr=-0.1)
+    with pytest.raises(ValueError, match="conductance g_Kr is negative"):
+        TenTusscherPanfilov2006.epi(g_Kr=np.array([0.1, -0.1]))
     with pytest.raises(ValueError, match=r"tau_in is '0.3'; expected a number"):
         MitchellSchaeffer(tau_in="0.3")
     with pytest.raises(ValueError, match="differ in shape"):

@@ -278,6 +278,12 @@ def _check_parameters(model: AbstractIonicModel) -> None:
                 f"{name}: parameter {row.name} is not finite; expected finite values in "
                 f"{row.unit or 'no unit'} (published: {row.default:g})."
             )
+        conductance = row.name in model.channels.values()
+        if conductance and not isinstance(value, Tracer) and np.any(np.asarray(value) < 0):
+            raise ValueError(
+                f"{name}: the conductance {row.name} is negative; expected 0 or more, in "
+                f"{row.unit or 'no unit'} (published: {row.default:g})."
+            )
     if len(shapes) > 1:
         named = ", ".join(f"{parameter} {shape}" for shape, parameter in shapes.items())
         raise ValueError(

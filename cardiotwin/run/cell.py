@@ -183,8 +183,16 @@ def _beat(study, cell, start, folder, title, say) -> dict[str, Any]:
     say(f"{note}\n{measures_table(measures)}")
     if measures["ead"] > 0:
         say(f"  early after-depolarisation of {float(measures['ead']):.1f} mV")
-    if np.isnan(measures["apd90"]):
-        say("  the cell does not repolarise by 90 % within the cycle, or is not excited")
+    if np.isnan(measures["amplitude"]):
+        say(
+            f"  no action potential: {study.cycle_length:g} ms may be shorter than the refractory "
+            "period (see --refractory), or the stimulus too weak"
+        )
+    elif np.isnan(measures["apd90"]):
+        say(
+            f"  the cell does not repolarise by 90 % within {study.cycle_length:g} ms: give a "
+            "longer --cycle-length, or see whether a conductance is too small"
+        )
     units = {name: MEASURES[name].unit for name in measures}
     return {"biomarkers": {k: float(x) for k, x in measures.items()}, "units": units}
 
