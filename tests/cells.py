@@ -431,8 +431,12 @@ class CellML:
         }
         assert {*self.states, *self.remainders} == set(self.model.states())
 
-    def rates(self, v: float, state: Any) -> dict[str, float]:
-        """Rates per ms of V and of every state variable."""
+    def rates(self, v: Any, state: Any) -> dict[str, np.ndarray]:
+        """Rates per ms of V and of every state variable at every point."""
+        points = [self._at(*point) for point in zip(v, zip(*state, strict=True), strict=True)]
+        return {name: np.array([point[name] for point in points]) for name in self.fields}
+
+    def _at(self, v: Any, state: Any) -> dict[str, float]:
         given = {}
         for name, theirs, value in zip(self.fields, self.states, (v, *state), strict=True):
             factor, offset = self.scales.get(name, (1.0, 0.0))
@@ -447,6 +451,41 @@ class CellML:
             name: rate[theirs] * self.scales.get(name, (1.0, 0.0))[0]
             for name, theirs in zip(self.fields, self.states, strict=True)
         }
+
+
+class Imported:
+    """The model that a CellML file is imported as, in our names."""
+
+    def __init__(self, path: Path, case: Case):
+        from cardiotwin.ionic.imported import cell_model_class
+
+        made = cell_model_class(path, check=False)
+        about = made.description
+        field = {x.source.lower(): x.name for x in about.parameters}
+        self.model = made(
+            **{field[key.lower()]: value for key, value in case.constants.items()}
+        ).astype(float)
+        theirs = {x.source.split(".")[-1].lower(): x.name for x in about.states}
+        theirs |= {x.name.lower(): x.name for x in about.states}
+        self.fields = {
+            name: theirs[key]
+            for name in case.make().State._fields
+            if (key := case.names.get(name, name).lower()) in theirs
+        }
+        self.remainders = [
+            (theirs[key], shares)
+            for name, shares in case.remainders.items()
+            if (key := name.lower()) in theirs
+        ]
+
+    def rates(self, v: Any, state: Any) -> dict[str, np.ndarray]:
+        """Rates per ms of V and of every state variable at every point."""
+        values = {theirs: getattr(state, name) for name, theirs in self.fields.items()}
+        for theirs, shares in self.remainders:
+            values[theirs] = 1.0 - sum(getattr(state, name) for name in shares)
+        i_ion, rates = self.model(v, self.model.State(**values))
+        found = {name: getattr(rates, theirs) for name, theirs in self.fields.items()}
+        return {name: np.asarray(x) for name, x in ({"V": -i_ion} | found).items()}
 
 
 @cache

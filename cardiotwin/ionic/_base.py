@@ -82,6 +82,14 @@ class AbstractIonicModel(eqx.Module):
             The membrane potential in mV and a `State`, of numbers or of arrays per node.
         """
 
+    def starting_from(self, start: tuple[Any, Any]) -> Self:
+        """The model with another potential and state to start from.
+
+        A model whose rest follows from its parameters starts from there, whatever is given.
+        """
+        del start
+        return self
+
     @abc.abstractmethod
     def __call__(self, v: Float[ArrayLike, "*nodes"], state: Any) -> tuple[Array, Any]:
         """The ionic current and the rates of the state variables.
@@ -180,6 +188,41 @@ class AbstractIonicModel(eqx.Module):
         return fill("V", v0), self.State(*(fill(name, value) for name, value in values))
 
 
+class AbstractStartedModel(AbstractIonicModel):
+    """A model that starts from its field `start`, such as the end of pacing to the limit cycle."""
+
+    start: eqx.AbstractVar[tuple[Any, Any]]
+
+    def initial(self) -> tuple[Any, Any]:
+        """The field `start`."""
+        return self.start
+
+    def starting_from(self, start: tuple[Any, Any]) -> Self:
+        """The model with another `start`."""
+        return eqx.tree_at(_start_of, self, start, is_leaf=lambda x: x is None)
+
+    def under_way(self) -> Self:
+        """Without `start`."""
+        return eqx.tree_at(_start_of, self, None)
+
+
+def replaced(model: Model, parameters: Mapping[str, Any]) -> Model:
+    """The model with some of its parameters replaced.
+
+    Raises:
+        ValueError: a name that is no parameter.
+    """
+    known = [row.name for row in model.parameters()]
+    if unknown := sorted(parameters.keys() - set(known)):
+        raise ValueError(
+            f"{type(model).__name__} has no parameter {', '.join(unknown)}; it has "
+            f"{', '.join(known)}."
+        )
+    for name, value in parameters.items():
+        model = eqx.tree_at(lambda m, name=name: getattr(m, name), model, value)
+    return model
+
+
 def blend(models: Sequence[Model], weights: Any) -> Model:
     """Combine models of one class linearly, parameter by parameter.
 
@@ -230,9 +273,23 @@ def summed(currents: Mapping[str, Array]) -> Array:
     return reduce(operator.add, currents.values())
 
 
+def gate_rates(
+    opening: Mapping[str, Array], closing: Mapping[str, Array], state: Any
+) -> dict[str, Array]:
+    """Rates alpha (1 - y) - beta y of gates y of a state from their opening and closing rates."""
+    return {
+        name: opening[name] * (1.0 - getattr(state, name)) - closing[name] * getattr(state, name)
+        for name in opening
+    }
+
+
 def default_float() -> Any:
     """JAX's default float type: float64 where x64 is enabled, float32 otherwise."""
     return jnp.zeros(0).dtype
+
+
+def _start_of(model: Any) -> Any:
+    return model.start
 
 
 def _check_class(cls: type[AbstractIonicModel]) -> None:

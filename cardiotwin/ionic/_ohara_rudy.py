@@ -17,16 +17,15 @@ import abc
 import math
 from typing import Any, ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractStartedModel
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
-class OHaraRudyCell(AbstractIonicModel):
+class OHaraRudyCell(AbstractStartedModel):
     """Currents, calcium handling and ion balances of the family; endocardial values."""
 
     activation_threshold: ClassVar[float] = -20.0
@@ -117,19 +116,10 @@ class OHaraRudyCell(AbstractIonicModel):
     tau_tr: Any = param(100.0, "ms", meaning="refilling of the junctional reticulum")
     alpha_rel: Any = param(2.375, "mM/ms per pA/pF", meaning="release per I_CaL; mid 1.7 times")
     K_rel: Any = param(1.5, "mM", meaning="half saturation of release by Ca_jsr")
-    start: Any = None  # given by each model
 
     @abc.abstractmethod
     def _currents(self, v: Array, y: Any) -> dict[str, Array]:
         """Currents by name, pA/pF; "_ss" ends the name of one through the subspace's membrane."""
-
-    def initial(self) -> tuple[Any, Any]:
-        """The field `start`."""
-        return self.start
-
-    def under_way(self) -> Any:
-        """Without `start`."""
-        return eqx.tree_at(lambda cell: cell.start, self, None)
 
     def stimulus_rates(self, stimulus: Float[ArrayLike, "*nodes"]) -> dict[str, Array]:
         """The stimulus as a potassium current into the cytoplasm."""

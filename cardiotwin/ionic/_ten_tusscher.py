@@ -10,18 +10,17 @@ exponential.
 """
 
 import math
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractStartedModel
 from cardiotwin.numerics.elementary import exp, phi1
 
 
-class TenTusscherCell(AbstractIonicModel):
+class TenTusscherCell(AbstractStartedModel):
     """Sodium, calcium, delayed rectifiers, pumps and calcium handling.
 
     The potassium that a stimulus current carries into the cell is left out of dK_i/dt, because in
@@ -82,15 +81,6 @@ class TenTusscherCell(AbstractIonicModel):
     R: Any = param(8.314472, "J/(mol K)", meaning="gas constant")
     T: Any = param(310.0, "K", meaning="temperature")
     F: Any = param(96.4853415, "C/mmol", meaning="Faraday constant")
-    start: Any = None  # given by each model
-
-    def initial(self) -> tuple[Any, Any]:
-        """The field `start`."""
-        return self.start
-
-    def under_way(self) -> Self:
-        """Without `start`."""
-        return eqx.tree_at(lambda cell: cell.start, self, None)
 
     def stimulus_rates(self, stimulus: Float[ArrayLike, "*nodes"]) -> dict[str, Array]:
         """The stimulus as a potassium current into the cell, as in the published single cell."""

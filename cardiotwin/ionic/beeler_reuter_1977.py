@@ -9,12 +9,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel, summed
+from cardiotwin.ionic._base import AbstractStartedModel, gate_rates, summed
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
@@ -39,7 +38,7 @@ _START = (
 )
 
 
-class BeelerReuter1977(AbstractIonicModel):
+class BeelerReuter1977(AbstractStartedModel):
     """Beeler-Reuter 1977 cell."""
 
     State: ClassVar[type[Any]] = BeelerReuterState
@@ -64,14 +63,6 @@ class BeelerReuter1977(AbstractIonicModel):
     start: tuple[Any, BeelerReuterState] = _START
     """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
-    def initial(self) -> tuple[Any, BeelerReuterState]:
-        """The field `start`."""
-        return self.start
-
-    def under_way(self) -> "BeelerReuter1977":
-        """Without `start`."""
-        return eqx.tree_at(lambda cell: cell.start, self, None)
-
     def __call__(
         self, v: Float[ArrayLike, "*nodes"], state: BeelerReuterState
     ) -> tuple[Float[Array, "*nodes"], BeelerReuterState]:
@@ -79,10 +70,7 @@ class BeelerReuter1977(AbstractIonicModel):
         v, y = jnp.asarray(v), state
         currents = self.currents(v, y)
         opening, closing = _rates(v)
-        gates = {
-            name: opening[name] * (1.0 - getattr(y, name)) - closing[name] * getattr(y, name)
-            for name in self.gates
-        }
+        gates = gate_rates(opening, closing, y)
         calcium = -self.k_Ca * currents["I_s"] + self.k_up * (self.Ca_rest - y.Ca_i)
         return summed(currents), BeelerReuterState(**gates, Ca_i=calcium)
 

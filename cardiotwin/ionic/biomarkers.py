@@ -82,12 +82,7 @@ def potential_measures(
     t: Float[np.ndarray, " times"], v: Float[np.ndarray, "times cells"]
 ) -> dict[str, Float[np.ndarray, " cells"]]:
     """What is measured on the potential (mV) of each cell; `onset` is the time of the upstroke."""
-    steepest = np.argmax(np.diff(v, axis=0), axis=0)
-    onset = 0.5 * (t[steepest] + t[steepest + 1])
-    after = np.arange(len(t))[:, None] >= steepest
-    peak = np.argmax(np.where(after, v, -np.inf), axis=0)
-    cells = np.arange(v.shape[1])
-    rest, top = v[0], v[peak, cells]
+    onset, peak, rest, top = _upstroke(t, v)
     excited = top - rest >= LEAST_AMPLITUDE
     found = {"rest": rest, "peak": top, "amplitude": top - rest}
     for name, share in (("apd30", 0.3), ("apd50", 0.5), ("apd90", 0.9)):
@@ -145,13 +140,18 @@ def action_potential_duration(
             f"{v.shape}; expected [times] and [times, ...] of one beat, three samples or more."
         )
     columns = v.reshape(len(t), -1)
-    steepest = np.argmax(np.diff(columns, axis=0), axis=0)
-    after = np.arange(len(t))[:, None] >= steepest
-    peak = np.argmax(np.where(after, columns, -np.inf), axis=0)
-    top, rest = columns[peak, np.arange(columns.shape[1])], columns[0]
-    onset = 0.5 * (t[steepest] + t[steepest + 1])
+    onset, peak, rest, top = _upstroke(t, columns)
     found = _crossing(t, columns, peak, top - fraction * (top - rest)) - onset
     return float(found[0]) if v.ndim == 1 else found.reshape(v.shape[1:])
+
+
+def _upstroke(t: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Time of the steepest rise, sample of the peak after it, resting and peak potential."""
+    steepest = np.argmax(np.diff(v, axis=0), axis=0)
+    after = np.arange(len(t))[:, None] >= steepest
+    peak = np.argmax(np.where(after, v, -np.inf), axis=0)
+    onset = 0.5 * (t[steepest] + t[steepest + 1])
+    return onset, peak, v[0], v[peak, np.arange(v.shape[1])]
 
 
 def _crossing(t: np.ndarray, x: np.ndarray, peak: np.ndarray, level: np.ndarray) -> np.ndarray:

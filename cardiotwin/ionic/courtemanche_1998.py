@@ -13,16 +13,16 @@ that the potentials where the printed quotient is 0/0 are ordinary points.
 import math
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractStartedModel, gate_rates, summed
 from cardiotwin.ionic._limit_cycles import limit_cycle
+from cardiotwin.ionic.luo_rudy_1991 import sodium_gate_rates
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
@@ -62,7 +62,7 @@ PAPER_STATE: tuple[float, CourtemancheState] = (
 """Potential (mV) and state at rest, as the paper's appendix prints them."""
 
 
-class Courtemanche1998(AbstractIonicModel):
+class Courtemanche1998(AbstractStartedModel):
     """Courtemanche-Ramirez-Nattel cell of the human atrium.
 
     The release gates u and v follow the calcium flux Fn, which u, v and the calcium current drive:
@@ -129,14 +129,6 @@ class Courtemanche1998(AbstractIonicModel):
     start: tuple[Any, CourtemancheState] = limit_cycle("Courtemanche1998", CourtemancheState)
     """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
-    def initial(self) -> tuple[Any, CourtemancheState]:
-        """The field `start`."""
-        return self.start
-
-    def under_way(self) -> Self:
-        """Without `start`."""
-        return eqx.tree_at(lambda cell: cell.start, self, None)
-
     def stimulus_rates(self, stimulus: Float[ArrayLike, "*nodes"]) -> dict[str, Array]:
         """The stimulus as a potassium current into the cell."""
         return {"K_i": jnp.asarray(stimulus) * (self.C_m / (self.V_i * self.F))}
@@ -151,7 +143,7 @@ class Courtemanche1998(AbstractIonicModel):
         sodium = c["I_Na"] + c["I_bNa"] + 3.0 * (c["I_NaK"] + c["I_NaCa"])
         per_current = self.C_m / (self.V_i * self.F)  # mM/ms in the cytoplasm per pA/pF
         rates = {
-            **self._sodium_gate_rates(v, y),
+            **gate_rates(*sodium_gate_rates(v), y),  # those of Luo and Rudy 1991
             **self._outward_gate_rates(v, y),
             **self._rectifier_gate_rates(v, y),
             **self._calcium_gate_rates(v, y),
@@ -160,7 +152,7 @@ class Courtemanche1998(AbstractIonicModel):
             "K_i": -per_current * potassium,
             **self._calcium_rates(y, c, per_current),
         }
-        return sum(c.values(), jnp.zeros_like(v)), CourtemancheState(**rates)
+        return summed(c), CourtemancheState(**rates)
 
     def currents(self, v: Float[ArrayLike, "*nodes"], state: CourtemancheState) -> dict[str, Array]:
         """Each current over capacitance, pA/pF."""
@@ -203,29 +195,6 @@ class Courtemanche1998(AbstractIonicModel):
         scale = self.I_NaCa_max / ((self.K_mNa**3 + self.Na_o**3) * (self.K_mCa + self.Ca_o))
         driving = inward * y.Na_i**3 * self.Ca_o - outward * self.Na_o**3 * y.Ca_i
         return i_nak, scale * driving / (1.0 + self.k_sat * outward)
-
-    def _sodium_gate_rates(self, v: Array, y: CourtemancheState) -> dict[str, Array]:
-        # alpha_m = 0.32 (V+47.13)/(1 - exp(-0.1 (V+47.13)))
-        alpha_m = 3.2 / phi1(-0.1 * (v + 47.13))
-        beta_m = 0.08 * exp(v / -11.0)
-        # two branches, of V < -40 mV and above, where alpha_h = alpha_j = 0
-        low = v < -40.0
-        vl = jnp.where(low, v, -40.0)  # keeps the branch not taken finite, also in derivatives
-        c = exp(jnp.where(low, (v + 80.0) / -6.8, (v + 10.66) / -11.1))
-        alpha_h = jnp.where(low, 0.135 * c, 0.0)
-        beta_h = jnp.where(
-            low, 3.56 * exp(0.079 * vl) + 3.1e5 * exp(0.35 * vl), 1.0 / (0.13 * (1.0 + c))
-        )
-        c = 1.0 + exp(jnp.where(low, 0.311 * (v + 79.23), -0.1 * (v + 32.0)))
-        e = exp(jnp.where(low, -0.01052, -2.535e-7) * v)
-        alpha_j = (-127140.0 * exp(0.2444 * vl) - 3.474e-5 * exp(-0.04391 * vl)) * (vl + 37.78)
-        alpha_j = jnp.where(low, alpha_j / c, 0.0)
-        beta_j = e * jnp.where(low, 0.1212 / (1.0 + exp(-0.1378 * (vl + 40.14))), 0.3 / c)
-        return {
-            "m": alpha_m - (alpha_m + beta_m) * y.m,
-            "h": alpha_h - (alpha_h + beta_h) * y.h,
-            "j": alpha_j - (alpha_j + beta_j) * y.j,
-        }
 
     def _outward_gate_rates(self, v: Array, y: CourtemancheState) -> dict[str, Array]:
         # alpha_oa = alpha_ua = 0.65/(exp((V+10)/-8.5) + exp((V-30)/-59))

@@ -10,12 +10,11 @@ them with the free therapeutic concentrations (https://github.com/FDA/CiPA, publ
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 from numpy.typing import ArrayLike
 
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, replaced
 from cardiotwin.ionic.pacing import Recording
 
 Model = TypeVar("Model", bound=AbstractIonicModel)
@@ -240,23 +239,6 @@ def with_drug(
         assert drug.binding is not None
         changed |= {"D": at if at.ndim else float(at), **drug.binding._asdict()}
     return replaced(model, changed)
-
-
-def replaced(model: Model, parameters: Mapping[str, Any]) -> Model:
-    """The model with some of its parameters replaced.
-
-    Raises:
-        ValueError: a name that is no parameter.
-    """
-    unknown = parameters.keys() - _names(model)
-    if unknown:
-        raise ValueError(
-            f"{type(model).__name__} has no parameter {', '.join(sorted(unknown))}; it has "
-            f"{', '.join(row.name for row in model.parameters())}."
-        )
-    for name, value in parameters.items():
-        model = eqx.tree_at(lambda m, name=name: getattr(m, name), model, value)
-    return model
 
 
 def net_charge(recording: Recording) -> Float[np.ndarray, "*cells"]:

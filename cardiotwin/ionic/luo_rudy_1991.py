@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel, summed
+from cardiotwin.ionic._base import AbstractStartedModel, gate_rates, summed
 from cardiotwin.numerics.elementary import exp, log, phi1
 
 
@@ -41,7 +40,7 @@ _START = (
 )  # fmt: skip
 
 
-class LuoRudy1991(AbstractIonicModel):
+class LuoRudy1991(AbstractStartedModel):
     """Luo-Rudy 1991 cell (LR-I)."""
 
     State: ClassVar[type[Any]] = LuoRudyState
@@ -75,14 +74,6 @@ class LuoRudy1991(AbstractIonicModel):
     start: tuple[Any, LuoRudyState] = _START
     """Potential and state to start from; by default near the limit cycle at 1000 ms."""
 
-    def initial(self) -> tuple[Any, LuoRudyState]:
-        """The field `start`."""
-        return self.start
-
-    def under_way(self) -> "LuoRudy1991":
-        """Without `start`."""
-        return eqx.tree_at(lambda cell: cell.start, self, None)
-
     def __call__(
         self, v: Float[ArrayLike, "*nodes"], state: LuoRudyState
     ) -> tuple[Float[Array, "*nodes"], LuoRudyState]:
@@ -90,10 +81,7 @@ class LuoRudy1991(AbstractIonicModel):
         v, y = jnp.asarray(v), state
         currents = self.currents(v, y)
         opening, closing = _rates(v)
-        gates = {
-            name: opening[name] * (1.0 - getattr(y, name)) - closing[name] * getattr(y, name)
-            for name in self.gates
-        }
+        gates = gate_rates(opening, closing, y)
         calcium = -self.k_Ca * currents["I_si"] + self.k_up * (self.Ca_rest - y.Ca_i)
         return summed(currents), LuoRudyState(**gates, Ca_i=calcium)
 
@@ -134,18 +122,17 @@ def _k1_inf(x: Array) -> Array:
     return alpha / (alpha + beta / (1.0 + exp(-0.5143 * (x + 4.753))))
 
 
-def _rates(v: Array) -> tuple[dict[str, Array], dict[str, Array]]:
-    """Opening and closing rates (alpha and beta) of every gate, 1/ms: Table 1 of the paper."""
+def sodium_gate_rates(v: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Opening and closing rates of m, h and j of I_Na, 1/ms, which other models took over."""
     low = v < -40.0
     below = jnp.minimum(v, -40.0)  # keeps the branch not taken finite, also in derivatives
     above = jnp.maximum(v, -40.0)
+    falling = -1.2714e5 * exp(0.2444 * below) - 3.474e-5 * exp(-0.04391 * below)
+    alpha_j = falling * (below + 37.78) / (1.0 + exp(0.311 * (below + 79.23)))
     opening = {
         "m": 3.2 / phi1(-0.1 * (v + 47.13)),  # 0.32 (V+47.13)/(1 - e^(-0.1 (V+47.13)))
         "h": jnp.where(low, 0.135 * exp(-(below + 80.0) / 6.8), 0.0),
-        "j": jnp.where(low, _alpha_j(below), 0.0),
-        "d": 0.095 * exp(-0.01 * (v - 5.0)) / (1.0 + exp(-0.072 * (v - 5.0))),
-        "f": 0.012 * exp(-0.008 * (v + 28.0)) / (1.0 + exp(0.15 * (v + 28.0))),
-        "X": 0.0005 * exp(0.083 * (v + 50.0)) / (1.0 + exp(0.057 * (v + 50.0))),
+        "j": jnp.where(low, alpha_j, 0.0),
     }
     closing = {
         "m": 0.08 * exp(-v / 11.0),
@@ -159,14 +146,21 @@ def _rates(v: Array) -> tuple[dict[str, Array], dict[str, Array]]:
             0.1212 * exp(-0.01052 * below) / (1.0 + exp(-0.1378 * (below + 40.14))),
             0.3 * exp(-2.535e-7 * above) / (1.0 + exp(-0.1 * (above + 32.0))),
         ),
+    }
+    return opening, closing
+
+
+def _rates(v: Array) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Opening and closing rates (alpha and beta) of every gate, 1/ms: Table 1 of the paper."""
+    opening, closing = sodium_gate_rates(v)
+    opening |= {
+        "d": 0.095 * exp(-0.01 * (v - 5.0)) / (1.0 + exp(-0.072 * (v - 5.0))),
+        "f": 0.012 * exp(-0.008 * (v + 28.0)) / (1.0 + exp(0.15 * (v + 28.0))),
+        "X": 0.0005 * exp(0.083 * (v + 50.0)) / (1.0 + exp(0.057 * (v + 50.0))),
+    }
+    closing |= {
         "d": 0.07 * exp(-0.017 * (v + 44.0)) / (1.0 + exp(0.05 * (v + 44.0))),
         "f": 0.0065 * exp(-0.02 * (v + 30.0)) / (1.0 + exp(-0.2 * (v + 30.0))),
         "X": 0.0013 * exp(-0.06 * (v + 20.0)) / (1.0 + exp(-0.04 * (v + 20.0))),
     }
     return opening, closing
-
-
-def _alpha_j(v: Array) -> Array:
-    """Opening rate of j below -40 mV."""
-    falling = -1.2714e5 * exp(0.2444 * v) - 3.474e-5 * exp(-0.04391 * v)
-    return falling * (v + 37.78) / (1.0 + exp(0.311 * (v + 79.23)))

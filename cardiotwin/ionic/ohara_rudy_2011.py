@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
+from cardiotwin.ionic._base import summed
 from cardiotwin.ionic._limit_cycles import limit_cycle
 from cardiotwin.ionic._ohara_rudy import (
     OHaraRudyCell,
@@ -163,7 +164,7 @@ class OHaraRudy2011(OHaraRudyCell):
             **self._sodium_potassium_rates(y, c),
             **self._calcium_rates(y, c, self._phosphorylated(y), 1.0),
         }
-        return sum(c.values(), jnp.zeros_like(v)), self.State(**rates)
+        return summed(c), self.State(**rates)
 
     def _currents(self, v: Array, y: Any) -> dict[str, Array]:
         rt_f = self.R * self.T / self.F

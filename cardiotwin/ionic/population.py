@@ -11,9 +11,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import qmc
 
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, replaced
 from cardiotwin.ionic.biomarkers import MEASURES, biomarkers, potential_measures
-from cardiotwin.ionic.drugs import replaced
 from cardiotwin.ionic.pacing import Recording, pace, record
 
 Model = TypeVar("Model", bound=AbstractIonicModel)

@@ -21,6 +21,13 @@ ALTERNANS = 5.0
 CAPTURE = 0.8
 # How long the response to the last stimulus is looked at, ms.
 WINDOW = 600.0
+CYCLE_LENGTHS = (1000, 800, 600, 500, 450, 400, 370, 340, 320, 300, 280, 260, 250)
+"""Of S1-S1 restitution, ms; they fit human ventricular cells."""
+INTERVALS = (
+    1000, 800, 700, 600, 550, 500, 450, 400, 380, 360, 350, 340, 330, 320, 310, 300, 290, 280, 270,
+    260, 250,
+)  # fmt: skip
+"""Of S1-S2 restitution, ms; they fit human ventricular cells."""
 
 
 class S1S1(NamedTuple):
@@ -83,7 +90,7 @@ class S1S2(NamedTuple):
 
 def s1s1_restitution(
     model: AbstractIonicModel,
-    cycle_lengths: ArrayLike = (1000, 800, 600, 500, 450, 400, 370, 340, 320, 300, 280, 260, 250),
+    cycle_lengths: ArrayLike = CYCLE_LENGTHS,
     *,
     beats: int = 30,
     every: float = 0.2,
@@ -126,7 +133,7 @@ def s1s1_restitution(
 
 def s1s2_restitution(
     model: AbstractIonicModel,
-    intervals: ArrayLike,
+    intervals: ArrayLike = INTERVALS,
     *,
     s1: float = 1000.0,
     beats: int = 10,

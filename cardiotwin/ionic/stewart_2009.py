@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
+from cardiotwin.ionic._base import summed
 from cardiotwin.ionic._ten_tusscher import TenTusscherCell
 from cardiotwin.numerics.elementary import exp, log
 
@@ -105,7 +106,7 @@ class Stewart2009(TenTusscherCell):
             "Na_i": -per_current * sodium,
             "K_i": -per_current * potassium,
         }
-        return sum(c.values(), jnp.zeros_like(v)), StewartState(**rates)
+        return summed(c), StewartState(**rates)
 
     def currents(self, v: Float[ArrayLike, "*nodes"], state: StewartState) -> dict[str, Array]:
         """Each current over capacitance, pA/pF."""

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
+from cardiotwin.ionic._base import summed
 from cardiotwin.ionic._limit_cycles import limit_cycle
 from cardiotwin.ionic._ohara_rudy import OHaraRudyCell, calcium_activation_rate, constant_field
 from cardiotwin.ionic._ten_tusscher import sodium_inactivation
@@ -197,7 +198,7 @@ class ToRORdDynCl(OHaraRudyCell):
             "Cl_i": to_i * c["I_bCl"] + chloride * (self.v_ss / self.v_myo),
             "Cl_ss": to_ss * c["I_ClCa_ss"] - chloride,
         }
-        return sum(c.values(), jnp.zeros_like(v)), ToRORdState(**rates)
+        return summed(c), ToRORdState(**rates)
 
     def _currents(self, v: Array, y: ToRORdState) -> dict[str, Array]:
         rt_f = self.R * self.T / self.F

@@ -19,12 +19,14 @@ from cardiotwin.ionic.population import (
     screen,
 )
 from cardiotwin.ionic.protocols import (
+    S1S1,
+    S1S2,
     diastolic_threshold,
     refractory_period,
     s1s1_restitution,
     s1s2_restitution,
 )
-from cardiotwin.propagation.restitution import velocity_restitution
+from cardiotwin.propagation.restitution import VelocityRestitution, velocity_restitution
 from cardiotwin.results.cell_figures import (
     draw_beat,
     draw_doses,
@@ -224,58 +226,65 @@ def _doses(study, cell, start, folder, title, say) -> dict[str, Any]:
 
 
 def _restitution(study, cell, start, folder, title, say) -> dict[str, Any]:
-    curves: dict[str, Any] = {}
-    found: dict[str, Any] = {}
     common = {"initial": start, **study.protocol}
+    curves: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     if study.s1s1:
-        curve = s1s1_restitution(cell, study.s1s1, **common)
-        curves["dynamic"] = curve
-        found["s1s1"] = curve._asdict() | {
-            "steepest_slope": curve.steepest,
-            "alternans_onset_ms": curve.alternans_onset,
-            "shortest_followed_ms": curve.shortest_followed,
-        }
-        columns = {
-            "cycle_length_ms": curve.cycle_length,
-            "apd90_last_but_one_ms": curve.apd90[0],
-            "apd90_last_ms": curve.apd90[1],
-            "diastolic_interval_ms": curve.diastolic_interval,
-        }
-        write_columns(folder / "s1s1.csv", columns, (f"{title}: S1-S1 restitution",))
-        onset = curve.alternans_onset
-        alternans = "no alternans" if np.isnan(onset) else f"alternans from {onset:g} ms down"
-        say(
-            f"S1-S1: steepest slope {curve.steepest:.2f}, {alternans}, followed down to "
-            f"{curve.shortest_followed:g} ms"
-        )
+        curves["dynamic"] = s1s1_restitution(cell, study.s1s1, **common)
+        found["s1s1"] = _dynamic(curves["dynamic"], folder, title, say)
     if study.s1s2:
-        curve = s1s2_restitution(cell, study.s1s2, s1=study.cycle_length, **common)
-        curves["standard"] = curve
-        found["s1s2"] = curve._asdict() | {"steepest_slope": curve.steepest}
-        columns = {
-            "interval_ms": curve.interval,
-            "diastolic_interval_ms": curve.diastolic_interval,
-            "apd90_ms": curve.apd90,
-        }
-        write_columns(folder / "s1s2.csv", columns, (f"{title}: S1-S2 restitution",))
-        say(f"S1-S2 at {study.cycle_length:g} ms: steepest slope {curve.steepest:.2f}")
+        curves["standard"] = s1s2_restitution(cell, study.s1s2, s1=study.cycle_length, **common)
+        found["s1s2"] = _standard(curves["standard"], folder, title, say)
     if study.velocity:
-        curve = velocity_restitution(cell, study.velocity, s1=study.cycle_length)
-        curves["velocity"] = curve
-        found["velocity"] = curve._asdict()
-        columns = {"interval_ms": curve.interval, "velocity_m_per_s": curve.velocity}
-        write_columns(folder / "velocity.csv", columns, (f"{title}: velocity restitution",))
-        on = curve.conducted
-        shown = (
-            f"{curve.velocity[on][0]:.3f} m/s at {curve.interval[on][0]:g} ms" if on.any() else ""
-        )
-        say(f"conduction: {shown or 'no S2 is conducted'} to {curve.velocity[-1]:.3f} m/s")
+        curves["velocity"] = velocity_restitution(cell, study.velocity, s1=study.cycle_length)
+        found["velocity"] = _velocity(curves["velocity"], folder, title, say)
     if curves:
         draw_restitution(folder / "restitution.png", **curves, title=title)
     return {
         name: {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
         for name, values in found.items()
     }
+
+
+def _dynamic(curve: S1S1, folder: Path, title: str, say: Callable) -> dict[str, Any]:
+    columns = {
+        "cycle_length_ms": curve.cycle_length,
+        "apd90_last_but_one_ms": curve.apd90[0],
+        "apd90_last_ms": curve.apd90[1],
+        "diastolic_interval_ms": curve.diastolic_interval,
+    }
+    write_columns(folder / "s1s1.csv", columns, (f"{title}: S1-S1 restitution",))
+    onset = curve.alternans_onset
+    alternans = "no alternans" if np.isnan(onset) else f"alternans from {onset:g} ms down"
+    say(
+        f"S1-S1: steepest slope {curve.steepest:.2f}, {alternans}, followed down to "
+        f"{curve.shortest_followed:g} ms"
+    )
+    return curve._asdict() | {
+        "steepest_slope": curve.steepest,
+        "alternans_onset_ms": onset,
+        "shortest_followed_ms": curve.shortest_followed,
+    }
+
+
+def _standard(curve: S1S2, folder: Path, title: str, say: Callable) -> dict[str, Any]:
+    columns = {
+        "interval_ms": curve.interval,
+        "diastolic_interval_ms": curve.diastolic_interval,
+        "apd90_ms": curve.apd90,
+    }
+    write_columns(folder / "s1s2.csv", columns, (f"{title}: S1-S2 restitution",))
+    say(f"S1-S2 at {curve.s1:g} ms: steepest slope {curve.steepest:.2f}")
+    return curve._asdict() | {"steepest_slope": curve.steepest}
+
+
+def _velocity(curve: VelocityRestitution, folder: Path, title: str, say: Callable) -> dict:
+    columns = {"interval_ms": curve.interval, "velocity_m_per_s": curve.velocity}
+    write_columns(folder / "velocity.csv", columns, (f"{title}: velocity restitution",))
+    on = curve.conducted
+    first = f"{curve.velocity[on][0]:.3f} m/s at {curve.interval[on][0]:g} ms" if on.any() else ""
+    say(f"conduction: {first or 'no S2 is conducted'} to {curve.velocity[-1]:.3f} m/s")
+    return curve._asdict()
 
 
 def _refractory(study, cell, start, folder, title, say) -> dict[str, Any]:

@@ -3,11 +3,31 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from cardiotwin.ionic.imported.nodes import Leaves, Node, name, substituted
+from cardiotwin.ionic.imported.nodes import Leaves, Node, name, number, sub, substituted
 from cardiotwin.ionic.imported.singularities import Rewriter, points
 from cardiotwin.ionic.imported.source import Source, Variable, Wishes
-from cardiotwin.ionic.imported.structure import calcium_of, channels_of, gates_of
+from cardiotwin.ionic.imported.structure import calcium_of, chains_of, channels_of, gates_of
 from cardiotwin.ionic.imported.translate import sanitised
+
+# Shares whose sum at the start is off 1 by less have been rounded for print.
+_ROUNDED = 1e-4
+
+
+class Remainder(NamedTuple):
+    """A state of a Markov chain that is what the others leave: no variable of its own.
+
+    Stepped each by itself, the states of a chain would not keep their sum.
+
+    Attributes:
+        state: its qualified name in the file.
+        total: what the states of the chain sum to, at the start and so for ever; 1 where the
+            values at the start miss it by rounding.
+        others: the chain's other states.
+    """
+
+    state: str
+    total: float
+    others: tuple[str, ...]
 
 
 class Description(NamedTuple):
@@ -25,6 +45,7 @@ class Description(NamedTuple):
             capacitance, outward) and "carried x" (rate of x per rate of V under a stimulus).
         gates: as `AbstractIonicModel`.
         linearised: as there.
+        remainders: states of Markov chains that are what the others leave.
         slow: as there.
         calcium: as there.
         channels: as there.
@@ -43,6 +64,7 @@ class Description(NamedTuple):
     formulas: dict[str, Node]
     gates: tuple[str, ...]
     linearised: tuple[str, ...]
+    remainders: tuple[Remainder, ...]
     slow: tuple[str, ...]
     calcium: str | None
     channels: dict[str, str]
@@ -75,6 +97,10 @@ def describe(model: Any, wishes: Wishes, notes: Iterable[str] = ()) -> Descripti
         [leaf[v.name] for v in states if v.name not in concentrations],
         at,
     )
+    remainders = _remainders(chains_of(rates, linearised, at), file.start)
+    rates, currents = _without(remainders, rates, currents)
+    states = tuple(v for v in states if leaf[v.name] in rates)
+    leaf = {v.name: leaf[v.name] for v in states}
     own = {text: key for key, text in leaf.items()}
     settable = {f"parameter {v.source}": v.name for v in parameters}
     marked = [
@@ -95,7 +121,11 @@ def describe(model: Any, wishes: Wishes, notes: Iterable[str] = ()) -> Descripti
         parameters=parameters,
         formulas=_renamed(file.formulas(rates, currents), own, settable),
         gates=tuple(own[x] for x in gates),
-        linearised=tuple(own[x] for x in linearised),
+        linearised=tuple(own[x] for x in linearised if x in own),
+        remainders=tuple(
+            Remainder(x.state.split(" ", 1)[1], x.total, tuple(own[other] for other in x.others))
+            for x in remainders
+        ),
         slow=tuple(v.name for v in states if v.unit == "mM" and abs(v.value) > 0.5),
         calcium=calcium,
         channels=channels_of(currents, settable, at),
@@ -108,6 +138,33 @@ def describe(model: Any, wishes: Wishes, notes: Iterable[str] = ()) -> Descripti
         "singularities": [*_zeros(rewriter), *rewriter.notes, *bridges],
     }
     return description._replace(report=_report(description, currents, file, said))
+
+
+def _remainders(chains: Iterable[tuple[str, ...]], start: Mapping[str, float]) -> list[Remainder]:
+    """The state of each chain that is fullest at the start: its value loses the fewest digits."""
+    found = []
+    for chain in chains:
+        fullest = max(chain, key=lambda x: start[x])
+        others = tuple(x for x in chain if x != fullest)
+        total = sum(start[x] for x in chain)
+        rounded = abs(total - 1.0) < _ROUNDED
+        found.append(Remainder(fullest, 1.0 if rounded else total, others))
+    return found
+
+
+def _without(
+    remainders: Iterable[Remainder], rates: Mapping[str, Node], currents: Mapping[str, Node]
+) -> tuple[dict[str, Node], dict[str, Node]]:
+    """Rates and currents with the remainders written out."""
+    new = {}
+    for rest in remainders:
+        new[rest.state] = number(rest.total)
+        for other in rest.others:
+            new[rest.state] = sub(new[rest.state], name(other))
+    return (
+        {key: substituted(node, new) for key, node in rates.items() if key not in new},
+        {key: substituted(node, new) for key, node in currents.items()},
+    )
 
 
 def _zeros(rewriter: Rewriter) -> list[str]:
@@ -138,6 +195,7 @@ def _report(
         "states": f"{len(found.states)} beside the potential",
         "gates": listed(found.gates) or "none",
         "linearised": listed(found.linearised) or "none",
+        "remainders": listed(x.state for x in found.remainders) or "none",
         "slow": listed(found.slow) or "none",
         "calcium": found.calcium or "not recognised",
         "currents": listed(currents),

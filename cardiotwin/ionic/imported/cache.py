@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cardiotwin._version import __version__
-from cardiotwin.ionic.imported.build import Description
+from cardiotwin.ionic.imported.build import Description, Remainder
 from cardiotwin.ionic.imported.nodes import from_rows, to_rows
 from cardiotwin.ionic.imported.source import Variable, Wishes
 from cardiotwin.session import results_folder
@@ -77,6 +77,9 @@ def _unpacked(kept: dict[str, Any]) -> Description:
     lists = ("potential", "gates", "linearised", "slow", "stimulus")
     values = {**kept, **{key: tuple(kept[key]) for key in lists}}
     values["formulas"] = from_rows(kept["formulas"])
+    values["remainders"] = tuple(
+        Remainder(state, total, tuple(others)) for state, total, others in kept["remainders"]
+    )
     for key in ("states", "parameters"):
         values[key] = tuple(Variable(*row) for row in kept[key])
     found = Description(**values)

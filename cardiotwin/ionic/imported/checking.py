@@ -76,6 +76,7 @@ def rates_in_file(
     """
     names = {about.potential[0]: (v - about.rest) * about.per_mv}
     names |= {x.source: values[x.name] / x.factor for x in about.states}
+    names |= {x.state: x.total - sum(values[y] for y in x.others) for x in about.remainders}
     order = [variable.qname() for variable in still.states()]
     found = still.evaluate_derivatives([names[key] for key in order], ignore_errors=True)
     rates = dict(zip(order, found, strict=True))

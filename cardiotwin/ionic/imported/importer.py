@@ -112,7 +112,8 @@ def _imported(
     try:
         found = describe(source, wishes, notes)
         if check:
-            figures = compare(model_class(found, str(path), digest)(), source)
+            made: Any = model_class(found, str(path), digest)
+            figures = compare(made(), source)
             found = found._replace(check=figures)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error

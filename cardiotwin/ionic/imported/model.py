@@ -1,15 +1,14 @@
 """The model class that a description becomes."""
 
 import types
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
 from cardiotwin._types import param
-from cardiotwin.ionic._base import AbstractIonicModel
+from cardiotwin.ionic._base import AbstractIonicModel, AbstractStartedModel
 from cardiotwin.ionic.imported.build import Description
 from cardiotwin.ionic.imported.evaluate import Evaluator
 from cardiotwin.ionic.imported.nodes import POTENTIAL
@@ -38,7 +37,7 @@ class Report(NamedTuple):
         return "\n".join(f"{topic.ljust(width)}  {text}" for topic, text in rows.items())
 
 
-class ImportedModel(AbstractIonicModel):
+class ImportedModel(AbstractStartedModel):
     """A model that was read from a file; its subclasses are made by `read_cell_model`.
 
     The parameters are in the file's own units, which their table names; potential, time, currents
@@ -54,14 +53,6 @@ class ImportedModel(AbstractIonicModel):
     rates_of: ClassVar[Evaluator]
     currents_of: ClassVar[Evaluator]
     carried_of: ClassVar[Evaluator]
-
-    def initial(self) -> tuple[Any, Any]:
-        """The field `start`, by default the file's initial values."""
-        return self.start  # pyright: ignore[reportAttributeAccessIssue]
-
-    def under_way(self) -> Self:
-        """Without `start`."""
-        return eqx.tree_at(lambda cell: cell.start, self, None)
 
     def __call__(self, v: Float[ArrayLike, "*nodes"], state: Any) -> tuple[Array, Any]:
         """Ionic current over capacitance (mV/ms) and rates of the state per ms."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from cardiotwin.ionic.imported.affine import In
 from cardiotwin.ionic.imported.evaluate import numpy_values
-from cardiotwin.ionic.imported.nodes import Leaves, Node
+from cardiotwin.ionic.imported.nodes import POTENTIAL, Leaves, Node
 from cardiotwin.ionic.imported.singularities import Points
 
 # What usual spellings of a current become; i_Na, I_Na and INa are alike.
@@ -50,6 +50,39 @@ def gates_of(
         worst = max(conflicts, key=lambda x: (len(conflicts[x]), x))
         gates.remove(worst)
     return gates, [x for x in affine if x not in gates]
+
+
+def chains_of(
+    rates: Mapping[str, Node], linearised: Sequence[str], at: Points
+) -> list[tuple[str, ...]]:
+    """Markov chains: variables that all drive one another and whose rates sum to nothing.
+
+    Args:
+        rates: formula of every state variable's rate; leaves are named alike.
+        linearised: the variables to look among.
+        at: values to look at the formulas with.
+
+    Returns:
+        The states of each chain, in the order of `linearised`.
+    """
+    depends = Leaves()
+    uses = {x: (depends(rates[x]) & set(linearised)) - {x} for x in linearised}
+    reach = {x: _reach(x, uses) for x in linearised}
+    chains = {
+        tuple(y for y in linearised if y == x or (y in reach[x] and x in reach[y]))
+        for x in linearised
+    }
+    found = []
+    for chain in sorted(chains, key=lambda names: linearised.index(names[0])):
+        values = numpy_values([rates[x] for x in chain], at.random)
+        flows = np.array([np.broadcast_to(values[rates[x]], _shape(at)) for x in chain])
+        if len(chain) > 1 and np.all(np.abs(flows.sum(axis=0)) <= 1e-9 * np.abs(flows).max(axis=0)):
+            found.append(chain)
+    return found
+
+
+def _shape(at: Points) -> tuple[int, ...]:
+    return np.shape(at.random[POTENTIAL])
 
 
 def _reach(start: str, uses: Mapping[str, set[str] | frozenset[str]]) -> set[str]:
