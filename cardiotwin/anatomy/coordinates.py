@@ -78,7 +78,7 @@ def heart_axes(mesh: Mesh | Voxels) -> HeartAxes:
         ValueError: a surface is missing or closed, or the ventricles lie one above the other.
     """
     opening = opening_centre(mesh, "endo_lv")
-    apex = _left_apex(mesh, opening)
+    apex = farthest_from_opening(mesh, "endo_lv", opening)
     up = opening - apex
     up /= np.linalg.norm(up)
     across = _area_centre(mesh, "endo_rv") - _area_centre(mesh, "endo_lv")
@@ -104,11 +104,11 @@ def ventricular_fields(mesh: Mesh) -> VentricularFields:
     """
     stiffness = stiffness_matrix(mesh.points, mesh.cells)
     nodes = {k: np.unique(named_surface(mesh, k)) for k in ("epi", "endo_lv", "endo_rv")}
-    base = _base_nodes(mesh)
+    base = base_nodes(mesh)
     apex = _apex_nodes(mesh, nodes["epi"])
-    epi, lv, rv = _solve_shares(stiffness, [nodes[k] for k in ("epi", "endo_lv", "endo_rv")])
-    interventricular, _ = _solve_shares(stiffness, [nodes["endo_lv"], nodes["endo_rv"]])
-    _, height = _solve_shares(stiffness, [apex, np.setdiff1d(base, apex)])
+    epi, lv, rv = solve_shares(stiffness, [nodes[k] for k in ("epi", "endo_lv", "endo_rv")])
+    interventricular, _ = solve_shares(stiffness, [nodes["endo_lv"], nodes["endo_rv"]])
+    _, height = solve_shares(stiffness, [apex, np.setdiff1d(base, apex)])
     return VentricularFields(
         phi_epi=epi,
         phi_lv=lv,
@@ -119,7 +119,7 @@ def ventricular_fields(mesh: Mesh) -> VentricularFields:
     )
 
 
-def _solve_shares(
+def solve_shares(
     stiffness: sp.csr_matrix, sets: list[Int[np.ndarray, " fixed"]]
 ) -> Float[np.ndarray, "sets nodes"]:
     """One field for each set of nodes, 1 on it and 0 on the others; together they are 1.
@@ -134,9 +134,11 @@ def _solve_shares(
     return np.concatenate([solved, rest], axis=1).T
 
 
-def _left_apex(mesh: Mesh | Voxels, opening: Float[np.ndarray, "3"]) -> Float[np.ndarray, "3"]:
-    """The point of the left endocardium farthest from its opening, in the mean direction there."""
-    offset = mesh.points[np.unique(mesh.surfaces["endo_lv"])] - opening
+def farthest_from_opening(
+    mesh: Mesh | Voxels, surface: str, opening: Float[np.ndarray, "3"]
+) -> Float[np.ndarray, "3"]:
+    """The point of an endocardium farthest from its opening, in the mean direction there, mm."""
+    offset = mesh.points[np.unique(mesh.surfaces[surface])] - opening
     distance = np.linalg.norm(offset, axis=1)
     direction = offset[distance >= _APEX_CAP * distance.max()].mean(axis=0)
     return opening + distance.max() * direction / np.linalg.norm(direction)
@@ -145,7 +147,7 @@ def _left_apex(mesh: Mesh | Voxels, opening: Float[np.ndarray, "3"]) -> Float[np
 def _apex_nodes(mesh: Mesh, epicardium: Int[np.ndarray, " n"]) -> Int[np.ndarray, " apex"]:
     """Epicardial nodes around the point where the long axis leaves the left ventricle."""
     opening = opening_centre(mesh, "endo_lv")
-    inner = _left_apex(mesh, opening)
+    inner = farthest_from_opening(mesh, "endo_lv", opening)
     length = np.linalg.norm(opening - inner)
     down = (inner - opening) / length
     offset = mesh.points[epicardium] - inner
@@ -156,7 +158,7 @@ def _apex_nodes(mesh: Mesh, epicardium: Int[np.ndarray, " n"]) -> Int[np.ndarray
     return epicardium[near <= max(_APEX_RADIUS * length, near.min())]
 
 
-def _base_nodes(mesh: Mesh) -> Int[np.ndarray, " n"]:
+def base_nodes(mesh: Mesh) -> Int[np.ndarray, " n"]:
     """Nodes of the base, without patches too small to be a part of it (labelling leaves some)."""
     faces = named_surface(mesh, "base")
     label = component_labels(faces, len(mesh.points))[faces[:, 0]]
@@ -182,7 +184,7 @@ def _equal_steps(mesh: Mesh, psi: Float[np.ndarray, " nodes"]) -> Float[np.ndarr
     level = np.minimum((values.mean(axis=1) * _LEVELS).astype(int), _LEVELS - 1)
     weight = np.bincount(level, volumes, _LEVELS)
     mean_slope = np.bincount(level, volumes * slope, _LEVELS)
-    filled = weight > 0.0
+    filled = mean_slope > 0.0  # a level may hold nothing, or elements that lie in the base alone
     centres = (np.arange(_LEVELS) + 0.5) / _LEVELS
     spacing = np.interp(centres, centres[filled], weight[filled] / mean_slope[filled])
     height = np.concatenate([[0.0], np.cumsum(spacing)])
