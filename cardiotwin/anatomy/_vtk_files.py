@@ -163,7 +163,9 @@ def _block(grid: Any, number: int, kinds: np.ndarray) -> Block:
     has_new_name = hasattr(grid, "cell_offsets")  # PyVista 0.49 renamed it
     offsets = np.asarray(grid.cell_offsets if has_new_name else grid.offset)
     sizes = np.diff(offsets)[rows]
-    if (sizes != sizes[0]).any():  # polygons and poly-lines: only their nodes matter
+    if kind == "polyline":
+        return _segments(np.asarray(grid.cell_connectivity), offsets[rows], sizes)
+    if (sizes != sizes[0]).any():  # polygons: only their nodes matter
         nodes = np.concatenate([grid.cell_connectivity[offsets[r] : offsets[r + 1]] for r in rows])
         return Block(kind, nodes.reshape(-1, 1))
     nodes = np.asarray(grid.cell_connectivity)[offsets[rows][:, None] + np.arange(sizes[0])]
@@ -172,6 +174,12 @@ def _block(grid: Any, number: int, kinds: np.ndarray) -> Block:
         nodes = nodes[:, order]
     fields = {name: np.asarray(values)[rows] for name, values in grid.cell_data.items()}
     return Block(kind, nodes, _numeric(fields))
+
+
+def _segments(nodes: np.ndarray, first: np.ndarray, sizes: np.ndarray) -> Block:
+    """Poly-lines as the lines between their nodes, without data."""
+    starts = np.concatenate([np.arange(f, f + n - 1) for f, n in zip(first, sizes, strict=True)])
+    return Block("line", np.stack([nodes[starts], nodes[starts + 1]], axis=1))
 
 
 def _numeric(fields: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

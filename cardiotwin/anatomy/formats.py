@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from cardiotwin._types import Millimetres
 from cardiotwin.anatomy import _meshio_files, _vtk_files, carp
 from cardiotwin.anatomy._draft import Draft, draft
 from cardiotwin.anatomy._fibre_fields import checked_directions, take_directions
@@ -23,8 +24,10 @@ from cardiotwin.anatomy._fibre_files import directions_from_file, match_by_posit
 from cardiotwin.anatomy._filemesh import to_file_mesh
 from cardiotwin.anatomy._open import check_exists, is_carp, open_file, read_plain
 from cardiotwin.anatomy._size import size_doubt
+from cardiotwin.anatomy.finding import with_found_surfaces
 from cardiotwin.anatomy.mesh import Mesh, boundary_faces, oriented, outward, unique_edges
 from cardiotwin.anatomy.naming import read_name_map
+from cardiotwin.anatomy.refining import refined
 from cardiotwin.anatomy.topology import match_faces
 from cardiotwin.units import to_mm
 
@@ -44,6 +47,8 @@ def read_mesh(
     orient: bool = False,
     allow_components: bool = False,
     allow_uniform_fibres: bool = False,
+    find_surfaces: bool = False,
+    edge_length: Millimetres | None = None,
 ) -> Mesh:
     """Read a mesh file into a `Mesh` in millimetres.
 
@@ -71,6 +76,10 @@ def read_mesh(
         allow_components: accept a mesh in several pieces.
         allow_uniform_fibres: keep directions that are the same in every element of a heart, which
             otherwise count as placeholders.
+        find_surfaces: tell epicardium, endocardia and base apart by shape, where the file names
+            none of them and there are two cavities; with a warning where that is uncertain.
+        edge_length: halve the edges until their mean is about this, or below (`refined`); the
+            file's own where left out.
 
     Returns:
         The mesh, checked.
@@ -104,7 +113,8 @@ def read_mesh(
     part.cell_data |= own
     mesh = _checked(part, allow_components)
     _warn_size(path, mesh, unit)
-    return mesh
+    mesh = with_found_surfaces(path, mesh) if find_surfaces else mesh
+    return mesh if edge_length is None else refined(mesh, edge_length)
 
 
 def write_mesh(path: str | os.PathLike[str], mesh: Mesh) -> None:

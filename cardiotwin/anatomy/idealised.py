@@ -9,17 +9,13 @@ from cardiotwin._types import Millimetres
 from cardiotwin.anatomy.ellipsoid import Ellipsoid, overlap
 from cardiotwin.anatomy.lattice import Pattern, box_lattice
 from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.anatomy.stuffing import stuff
+from cardiotwin.anatomy.stuffing import cube_edge, mean_edge, stuff
 from cardiotwin.anatomy.topology import boundary_faces
 
 Vector = tuple[Millimetres, Millimetres, Millimetres]
 
 REGIONS = {1: "lv", 2: "rv", 3: "septum"}
 
-# Mean edge of a stuffed mesh over the edge of the lattice's cubes (measured to 0.3 %): about 0.92
-# inside the body, whose edges are 1 and 0.87, less near the surface, where they are cut.
-_BULK_EDGE = 0.9135
-_SURFACE_LOSS = 0.0510
 # The thinnest wall must hold this many cubes across, or the stuffed wall may have holes.
 _CUBES_ACROSS = 1.05
 
@@ -189,15 +185,7 @@ class BiventricleShape:
 
     def largest_edge_length(self) -> float:
         """Largest mean edge in mm whose mesh still has sound walls."""
-        return self._mean_edge(min(self.lv_wall, self.rv_wall) / _CUBES_ACROSS)
-
-    def _mean_edge(self, cube: float) -> float:
-        return cube * (_BULK_EDGE - _SURFACE_LOSS * cube * self._surface_to_volume())
-
-    def _cube_edge(self, edge_length: float) -> float:
-        """Edge of the lattice's cubes that gives a mean edge: the smaller root."""
-        slope = _SURFACE_LOSS * self._surface_to_volume()
-        return 2.0 * edge_length / (_BULK_EDGE + np.sqrt(_BULK_EDGE**2 - 4.0 * slope * edge_length))
+        return mean_edge(min(self.lv_wall, self.rv_wall) / _CUBES_ACROSS, self._surface_to_volume())
 
     def _surface_to_volume(self) -> float:
         return sum(self.areas(200).values()) / self.volumes(200)["myocardium"]
@@ -230,7 +218,7 @@ def biventricle(edge_length: Millimetres = 1.5, *, shape: BiventricleShape = _HU
             f"so that a wall of {min(shape.lv_wall, shape.rv_wall):g} mm holds an element across; "
             f"got {edge_length:g} mm"
         )
-    cube = shape._cube_edge(edge_length)
+    cube = cube_edge(edge_length, shape._surface_to_volume())
     reach = np.maximum(shape.lv_epi.semi_axes, shape.rv_epi.semi_axes)
     lower = np.array([-(shape.rv_offset + shape.rv_epi.semi_axes[0]), -reach[1], -reach[2]])
     right = max(shape.lv_epi.semi_axes[0], shape.rv_epi.semi_axes[0] - shape.rv_offset)

@@ -122,13 +122,22 @@ def face_component_count(faces: Faces) -> int:
     Args:
         faces: what `element_faces` returns.
     """
+    return int(face_components(faces).max(initial=-1)) + 1
+
+
+def face_components(faces: Faces) -> Int[np.ndarray, " elements"]:
+    """Group of every element, where elements are joined through faces.
+
+    Args:
+        faces: what `element_faces` returns.
+    """
     keys, count = faces.keys, len(faces.keys) // 4
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     same = np.flatnonzero(ordered[1:] == ordered[:-1])
     left, right = order[same] % count, order[same + 1] % count
     links = sp.coo_matrix((np.ones(len(left)), (left, right)), shape=(count, count))
-    return int(connected_components(links, directed=False)[0])
+    return np.asarray(connected_components(links, directed=False)[1])
 
 
 def areas(

@@ -1,0 +1,254 @@
+"""Epicardium, endocardia and base of a biventricular mesh, from its shape alone."""
+
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import scipy.sparse as sp
+from jaxtyping import Bool, Float, Int
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.topology import areas, boundary_faces
+
+STANDARD = {"epi", "endo_lv", "endo_rv", "base"}
+# Rays that leave a face, in a cone around its normal; a face that more of them leave into tissue
+# looks into a cavity.
+_RAYS, _CONE, _INNER = 9, np.radians(50.0), 0.6
+_ASKED = 8000  # faces that rays leave
+# Base: faces that look up within this angle, above this share of the height.
+_UP, _HIGH = np.radians(50.0), 0.6
+# Share of them below which a patch is no part of the base.
+_PART = 0.03
+# Walls whose thickness differs less cannot be told apart.
+_RATIO = 1.25
+# Smoothing of what the rays say, over neighbours.
+_ROUNDS = 5
+
+
+class FoundSurfaces(NamedTuple):
+    """Surfaces found by shape.
+
+    Attributes:
+        surfaces: "epi", "endo_lv", "endo_rv" and "base", all boundary faces shared out.
+        doubts: what speaks against them, as sentences; empty where nothing does.
+    """
+
+    surfaces: dict[str, Int[np.ndarray, "faces 3"]]
+    doubts: tuple[str, ...]
+
+
+def find_surfaces(mesh: Mesh) -> FoundSurfaces:
+    """Tell the surfaces of a biventricular mesh apart that is open at the base.
+
+    Faces that see tissue in most directions look into a cavity; the two largest patches of them are
+    the endocardia, the one with the thinner wall the right one. Of the rest, what looks up between
+    them and the outside is the base.
+
+    Args:
+        mesh: a mesh of both ventricles, in mm.
+
+    Raises:
+        ValueError: there are no two cavities, or no base.
+    """
+    faces = boundary_faces(mesh.cells)
+    shape = _Boundary(mesh.points, faces)
+    patches = shape.patches(shape.smoothed(shape.enclosed()) > _INNER)
+    if len(patches) < 2 or shape.area[patches[1]].sum() < 0.05 * shape.area.sum():
+        raise ValueError(
+            f"the boundary has {len(patches)} patches that look into a cavity, "
+            f"{min(len(patches), 1)} of them large; expected two, the endocardia of both "
+            "ventricles. Name the surfaces in the file, or give a mesh of both ventricles that is "
+            "open at the base."
+        )
+    cavity = np.full(len(faces), -1)
+    for k in (0, 1):
+        cavity[patches[k]] = k
+    base = shape.base(cavity >= 0)
+    if not base.any():
+        raise ValueError(
+            "no part of the boundary looks up between the cavities and the outside; expected a "
+            "base. Cut the ventricles open below the valves, or name the surfaces in the file."
+        )
+    # what base and cavity leave between them is the rim of the cavity
+    epi, *strips = shape.patches((cavity < 0) & ~base)
+    tree = KDTree(shape.centre[cavity >= 0])
+    for strip in strips:
+        nearest = tree.query(shape.centre[strip])[1]
+        cavity[strip] = cavity[np.flatnonzero(cavity >= 0)[nearest]]
+        tree = KDTree(shape.centre[cavity >= 0])
+    outer = np.zeros(len(faces), bool)
+    outer[epi] = True
+    patches = [np.flatnonzero(cavity == k) for k in (0, 1)]
+    sides, doubts = _left_and_right(shape, patches, outer)
+    surfaces = {
+        "epi": faces[outer],
+        "endo_lv": faces[sides[0]],
+        "endo_rv": faces[sides[1]],
+        "base": faces[base],
+    }
+    return FoundSurfaces(surfaces, (*doubts, *_doubts(shape, surfaces)))
+
+
+def with_found_surfaces(path: str | Path, mesh: Mesh) -> Mesh:
+    """A mesh with the surfaces that its shape tells, where it has none of the four itself.
+
+    Args:
+        path: of the mesh, for a warning.
+        mesh: as `find_surfaces` takes it; one without two cavities is returned as it is.
+    """
+    if STANDARD & mesh.surfaces.keys():
+        return mesh
+    try:
+        found = find_surfaces(mesh)
+    except ValueError:
+        return mesh  # who needs surfaces says so
+    if found.doubts:
+        warnings.warn(
+            f"{path}: the surfaces were found by shape, and that is uncertain: "
+            f"{'; '.join(found.doubts)}. Look at them (`cardiotwin mesh FILE --picture`), or name "
+            "them in the file.",
+            stacklevel=3,
+        )
+    return mesh.replaced(surfaces={**mesh.surfaces, **found.surfaces})
+
+
+class _Boundary:
+    """The boundary faces of a mesh, and which of them are neighbours."""
+
+    def __init__(self, points: Float[np.ndarray, "nodes 3"], faces: Int[np.ndarray, "faces 3"]):
+        self.points, self.faces = points, faces
+        corners = points[faces]
+        self.area = areas(points, faces)
+        self.centre = corners.mean(axis=1)
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        self.normal = across / np.linalg.norm(across, axis=1, keepdims=True)
+        edges = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), 1)
+        owner = np.tile(np.arange(len(faces)), 3)
+        order = np.lexsort(edges.T)
+        edges, owner = edges[order], owner[order]
+        same = np.flatnonzero((edges[1:] == edges[:-1]).all(axis=1))
+        self.pairs = np.stack([owner[same], owner[same + 1]], axis=1)
+
+    def _links(self, pairs: np.ndarray) -> sp.csr_array:
+        ones, count = np.ones(len(pairs)), len(self.faces)
+        return sp.csr_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
+
+    def enclosed(self) -> Float[np.ndarray, " faces"]:
+        """Share of the rays from every face that meet tissue."""
+        import pyvista as pv
+        import vtk
+
+        triangles = np.column_stack([np.full(len(self.faces), 3), self.faces]).ravel()
+        locator = vtk.vtkStaticCellLocator()
+        locator.SetDataSet(pv.PolyData(self.points, triangles))
+        locator.BuildLocator()
+        size = float(np.linalg.norm(np.ptp(self.points, axis=0)))
+        step = 1e-3 * np.sqrt(np.median(self.area))
+        t: Any = vtk.reference(0.0)
+        sub: Any = vtk.reference(0)
+        place, local = [0.0] * 3, [0.0] * 3
+        asked = np.arange(0, len(self.faces), 1 + len(self.faces) // _ASKED)
+        centre, normal = self.centre[asked], self.normal[asked]
+        met = np.zeros(len(asked))
+        for ways in _cone(normal):
+            begins, ends = centre + step * normal, centre + size * ways
+            met += [
+                locator.IntersectWithLine(a, b, 0.0, t, place, local, sub)
+                for a, b in zip(begins.tolist(), ends.tolist(), strict=True)
+            ]
+        # the others as the nearest that looks the same way: two walls lie back to back
+        apart = 0.1 * size
+        near = KDTree(np.hstack([centre, apart * normal]))
+        return met[near.query(np.hstack([self.centre, apart * self.normal]))[1]] / _RAYS
+
+    def smoothed(
+        self, values: Float[np.ndarray, " faces"], rounds: int = _ROUNDS
+    ) -> Float[np.ndarray, " faces"]:
+        """Means over neighbours, again and again."""
+        links = self._links(self.pairs)
+        links = links + links.T + sp.eye_array(len(self.faces))
+        count = links.sum(axis=1)
+        for _ in range(rounds):
+            values = (links @ values) / count
+        return values
+
+    def patches(self, chosen: Bool[np.ndarray, " faces"]) -> list[Int[np.ndarray, " own"]]:
+        """Faces of each connected part of the chosen ones, the largest first."""
+        kept = self.pairs[chosen[self.pairs].all(axis=1)]
+        label = connected_components(self._links(kept), directed=False)[1]
+        label = np.where(chosen, label, -1)
+        names = np.unique(label[chosen])
+        found = [np.flatnonzero(label == name) for name in names]
+        return sorted(found, key=lambda own: -self.area[own].sum())
+
+    def up(self, inner: Bool[np.ndarray, " faces"]) -> Float[np.ndarray, " 3"]:
+        """Where the cavities open: against the mean way that their walls look."""
+        # a closed surface's normals sum to nothing; an open one's to its opening, looking down
+        way = -(self.normal * self.area[:, None])[inner].sum(axis=0)
+        return -way / np.linalg.norm(way)
+
+    def base(self, inner: Bool[np.ndarray, " faces"]) -> Bool[np.ndarray, " faces"]:
+        """Faces that look up where the cavities open, in large patches."""
+        up = self.up(inner)
+        height = self.centre @ up
+        high = height > height.min() + _HIGH * np.ptp(height)
+        looks_up = ~inner & high & (self.smoothed(self.normal @ up, 2) > np.cos(_UP))
+        found = np.zeros(len(self.faces), bool)
+        for own in self.patches(looks_up):
+            if self.area[own].sum() > _PART * self.area[looks_up].sum():
+                found[own] = True
+        return found
+
+
+def _cone(normals: Float[np.ndarray, "faces 3"]) -> list[Float[np.ndarray, "faces 3"]]:
+    """Unit vectors in a cone around each normal: itself, and even turns around it."""
+    helper = np.where(np.abs(normals[:, :1]) < 0.9, [[1.0, 0.0, 0.0]], [[0.0, 1.0, 0.0]])
+    first = np.cross(normals, helper)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    second = np.cross(normals, first)
+    turns = np.linspace(0.0, 2.0 * np.pi, _RAYS - 1, endpoint=False)
+    tilted = [
+        np.cos(_CONE) * normals + np.sin(_CONE) * (np.cos(x) * first + np.sin(x) * second)
+        for x in turns
+    ]
+    return [normals, *tilted]
+
+
+def _left_and_right(
+    shape: _Boundary, patches: list[np.ndarray], outer: Bool[np.ndarray, " faces"]
+) -> tuple[list[np.ndarray], list[str]]:
+    """The endocardia, the one with the thicker free wall first."""
+    tree = KDTree(shape.centre[outer])
+    other = [KDTree(shape.centre[own]) for own in reversed(patches)]
+    walls = []
+    for own, across in zip(patches, other, strict=True):
+        out, _ = tree.query(shape.centre[own])
+        through, _ = across.query(shape.centre[own])
+        walls.append(float(np.median(out[out <= through])))
+    thick, thin = max(walls), min(walls)
+    doubts = []
+    if thick < _RATIO * thin:
+        doubts.append(
+            f"the free walls of both cavities are alike ({walls[0]:.1f} and {walls[1]:.1f} mm), so "
+            "left and right are a guess"
+        )
+    order = [0, 1] if walls[0] >= walls[1] else [1, 0]
+    return [patches[k] for k in order], doubts
+
+
+def _doubts(shape: _Boundary, surfaces: dict[str, np.ndarray]) -> list[str]:
+    """Endocardium that borders on epicardium, and a base in many pieces."""
+    name = {key: np.unique(faces) for key, faces in surfaces.items()}
+    found = []
+    for endo in ("endo_lv", "endo_rv"):
+        shared = np.intersect1d(name[endo], name["epi"]).size
+        rim = np.intersect1d(name[endo], np.union1d(name["epi"], name["base"])).size
+        if shared > 0.2 * max(rim, 1):
+            found.append(
+                f"{shared} of {rim} nodes on the rim of {endo!r} border on the epicardium, not on "
+                "the base"
+            )
+    return found
