@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cardiotwin._types import Millimetres
+from cardiotwin.anatomy._image_files import check_labels, read_image
 from cardiotwin.anatomy._size import size_doubt
 from cardiotwin.anatomy.voxels import Voxels, check_spacing, label_pieces
 
@@ -17,8 +18,6 @@ _SKEW = 1e-3
 # A voxel of a resampled grid is tissue where at least this share of it was.
 _TISSUE = 0.5
 _AWAY = 1e-9
-# NIfTI's names of units, in mm.
-_UNITS = {"mm": 1.0, "meter": 1e3, "micron": 1e-3, "unknown": 1.0}
 _OUTSIDE = np.iinfo(np.int32).min
 
 
@@ -36,7 +35,7 @@ def voxels_from_labels(
     """Tissue made of the voxels of an image that have certain labels.
 
     Args:
-        image: whole numbers [x, y, z], or a file that nibabel reads (NIfTI, ...).
+        image: whole numbers [x, y, z], or a file that nibabel reads (NIfTI, ...), or NRRD.
         labels: those that are tissue; a mapping names their regions. The label of a voxel becomes
             its region.
         affine: [4, 4] from indices to the centres of the voxels in mm; that of the file where it
@@ -63,11 +62,11 @@ def voxels_from_labels(
         ImportError: a file is named and nibabel is not installed.
     """
     if isinstance(image, str | Path):
-        image, affine = _read(Path(image), affine)
-    image, names = _checked(image), _names(labels)
+        image, affine = read_image(Path(image), affine)
+    image, names = check_labels(image), _names(labels)
     cube = None if edge_length is None else check_spacing(edge_length, "edge_length")
     tissue = np.isin(image, list(names))
-    grid = _framed(image, _fibre(fibre, tissue, affine), affine, spacing)
+    grid = framed(image, _fibre(fibre, tissue, affine), affine, spacing)
     grid = grid.cropped(np.isin(grid.labels, list(names)))
     _warn_of_absent(names, grid.labels)
     if cube is not None:
@@ -124,7 +123,7 @@ class _Grid(NamedTuple):
         counts = np.maximum(np.ceil(size / edges - _AWAY).astype(int), 1)
         offset = 0.5 * (size - counts * edges)
         old = zip(self.edges, self.labels.shape, counts, edges, offset, strict=True)
-        weights = [_overlaps(*axis) for axis in old]
+        weights = [overlaps(*axis) for axis in old]
         shares = [_weighted(weights, (self.labels == label).astype(np.float32)) for label in names]
         chosen = np.array(names, np.int32)[np.argmax(shares, axis=0)]
         tissue = np.sum(shares, axis=0) >= _TISSUE - 1e-5
@@ -139,54 +138,6 @@ class _Grid(NamedTuple):
             corner=self.corner + offset @ self.axes,
             edges=edges,
         )
-
-
-def _read(path: Path, affine: Any) -> tuple[np.ndarray, Any]:
-    if not path.is_file():
-        raise ValueError(f"there is no image {path}")
-    try:
-        import nibabel
-    except ImportError as error:
-        raise ImportError(
-            f"{path} is read with nibabel, which is not installed: pip install cardiotwin[imaging]"
-        ) from error
-    try:
-        image: Any = nibabel.load(path)  # pyright: ignore[reportPrivateImportUsage]
-        values = np.asanyarray(image.dataobj)
-    except Exception as error:  # nibabel raises many kinds
-        raise ValueError(f"{path} is no image that nibabel reads: {error}") from error
-    if affine is None:
-        affine = np.diag([_millimetres(image, path)] * 3 + [1.0]) @ image.affine
-    return values, affine
-
-
-def _millimetres(image: Any, path: Path) -> float:
-    """Length in mm of the unit that the header of an image names; mm where it names none."""
-    named = getattr(image.header, "get_xyzt_units", lambda: ("mm", ""))()[0]
-    if named not in _UNITS:
-        raise ValueError(f"{path} is in units of {named!r}, expected one of {list(_UNITS)}")
-    return _UNITS[named]
-
-
-def _checked(image: Any) -> np.ndarray:
-    image = np.asarray(image)
-    if image.ndim == 4 and image.shape[3] == 1:
-        image = image[..., 0]
-    if image.ndim != 3:
-        raise ValueError(f"an image of labels has three axes, got shape {image.shape}")
-    if image.dtype.kind not in "iubf":
-        raise ValueError(f"labels are whole numbers, but the image holds type {image.dtype}")
-    if image.dtype.kind == "f":
-        whole = np.isfinite(image).all() and (image == np.rint(image)).all()
-        if not whole:
-            raise ValueError(
-                f"labels are whole numbers, but the image holds {image.dtype} values such as "
-                f"{image[image != np.rint(image)][:3].tolist()}: give labels, not grey values"
-            )
-    low, high = image.min(initial=0), image.max(initial=0)
-    if low <= _OUTSIDE or high > np.iinfo(np.int32).max:
-        raise ValueError(f"labels from {low} to {high} do not fit 32 bits: number them anew")
-    return image.astype(np.int32)
 
 
 def _names(labels: Any) -> dict[int, str]:
@@ -233,7 +184,7 @@ def _fibre(given: Any, tissue: np.ndarray, affine: Any) -> np.ndarray | None:
     if given is None:
         return None
     if isinstance(given, str | Path):
-        given, other = _read(Path(given), None)
+        given, other = read_image(Path(given), None)
         if affine is not None and not np.allclose(other, affine, atol=1e-3):
             raise ValueError(
                 "the image of fibres lies in another place than that of labels: resample it to "
@@ -259,7 +210,7 @@ def _fibre(given: Any, tissue: np.ndarray, affine: Any) -> np.ndarray | None:
     return fibre / np.where(tissue, length, 1.0)[..., None]
 
 
-def _framed(image: np.ndarray, fibre: np.ndarray | None, affine: Any, spacing: Any) -> _Grid:
+def framed(image: np.ndarray, fibre: np.ndarray | None, affine: Any, spacing: Any) -> _Grid:
     """An image in its frame; it is turned round where its axes are mirrored."""
     if affine is not None and spacing is not None:
         raise ValueError(
@@ -314,7 +265,7 @@ def _main_axis(weights: list[np.ndarray], fibre: np.ndarray, where: np.ndarray) 
     return np.linalg.eigh(mean)[1][..., -1]
 
 
-def _overlaps(old: float, count: int, n: int, step: float, shift: float) -> np.ndarray:
+def overlaps(old: float, count: int, n: int, step: float, shift: float) -> np.ndarray:
     """Share of each of `n` new intervals that lies in each of `count` old ones, [n, count]."""
     low, start = np.arange(count) * old, shift + np.arange(n)[:, None] * step
     inside = np.minimum(low + old, start + step) - np.maximum(low, start)
