@@ -64,6 +64,16 @@ class Layout(eqx.Module):
 
         return jax.tree.map(gather, tree)
 
+    def tree_to_mesh(self, tree: Any) -> Any:
+        """A PyTree with its per-node arrays in the order of the mesh, whole on every device."""
+        nodes = self.slots or len(self.rank)
+
+        def gather(leaf):
+            per_node = np.ndim(leaf) > 0 and np.shape(leaf)[-1] == nodes
+            return self.to_mesh(leaf) if per_node else self._whole(leaf)
+
+        return jax.tree.map(gather, tree)
+
     def pin(self, tree: Any) -> Any:
         """The same PyTree, its per-node arrays kept where their nodes are."""
         if self.mesh is None:

@@ -15,9 +15,9 @@ class AbstractObservable(eqx.Module):
     """Something measured while the solver runs.
 
     `update` sees every time step and must cost O(nodes); its node order is the solver's own.
-    `frame` sees the voltage once every frame, in the order of the mesh, and returns what is to be
-    kept of it. `result` turns the last carry into per-node arrays, which the solver hands back in
-    the order of the mesh.
+    `frame` sees carry and voltage once every frame, in the order of the mesh, and returns what is
+    to be kept of them. `result` turns the last carry into per-node arrays, which the solver hands
+    back in the order of the mesh.
     """
 
     @abstractmethod
@@ -79,6 +79,31 @@ class ActivationTime(AbstractObservable):
         return carry
 
 
+class ActivationTimeAt(AbstractObservable):
+    """Activation times so far at chosen nodes, once a frame; +inf where there was none yet.
+
+    Args:
+        nodes: [chosen].
+        times: what counts as activation.
+    """
+
+    nodes: Int[np.ndarray, " chosen"] = eqx.field(converter=lambda n: np.asarray(n, np.int32))
+    times: ActivationTime = eqx.field(default_factory=ActivationTime)
+
+    def init(self, v: NodeArray) -> NodeArray:
+        """No node has crossed yet."""
+        check_nodes(self, v)
+        return self.times.init(v)
+
+    def update(self, carry, v_old, v_new, t_old, dt):
+        """Note the nodes that cross in this step."""
+        return self.times.update(carry, v_old, v_new, t_old, dt)
+
+    def frame(self, carry, v, t):
+        """Return the times at the nodes [chosen], ms."""
+        return carry[self.nodes]
+
+
 class RepolarisationTime(AbstractObservable):
     """Last downward crossing of a threshold, interpolated linearly within the step."""
 
@@ -109,11 +134,7 @@ class Probe(AbstractObservable):
 
     def init(self, v: NodeArray) -> None:
         """Check that the nodes exist; nothing is carried."""
-        if self.nodes.size and (self.nodes.min() < 0 or self.nodes.max() >= v.shape[0]):
-            raise ValueError(
-                f"Probe: node indices span {self.nodes.min()} to {self.nodes.max()}, but the mesh "
-                f"has nodes 0 to {v.shape[0] - 1}. Give indices of mesh nodes."
-            )
+        check_nodes(self, v)
 
     def frame(self, carry, v, t):
         """Return the voltage at the probes [probes], mV."""
@@ -133,6 +154,16 @@ class Snapshots(AbstractObservable):
     def frame(self, carry, v, t):
         """Return the voltage [nodes], mV."""
         return v
+
+
+def check_nodes(observable: Any, v: NodeArray) -> None:
+    """Refuse an observable whose `nodes` are no nodes of the mesh, naming its class."""
+    nodes = observable.nodes
+    if nodes.size and (nodes.min() < 0 or nodes.max() >= v.shape[0]):
+        raise ValueError(
+            f"{type(observable).__name__}: node indices span {nodes.min()} to {nodes.max()}, but "
+            f"the mesh has nodes 0 to {v.shape[0] - 1}. Give indices of mesh nodes."
+        )
 
 
 def crossing(

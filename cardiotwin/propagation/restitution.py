@@ -1,8 +1,7 @@
 """Restitution of the conduction velocity on a cable, all intervals in one run."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import ArrayLike
@@ -28,6 +27,8 @@ STIMULATED = 2.0  # mm of every cable
 # Where the velocity is measured, as shares of the length.
 WINDOW = (0.4, 0.8)
 QUIET_DT = 0.2  # ms
+INTERVALS = (1000, 800, 600, 500, 450, 400, 380, 360, 350, 340, 330, 320, 310, 300)  # ms
+"""Intervals that fit human ventricular cells."""
 
 
 class VelocityRestitution(NamedTuple):
@@ -48,7 +49,7 @@ class VelocityRestitution(NamedTuple):
 
 def velocity_restitution(
     cell: AbstractIonicModel,
-    intervals: ArrayLike,
+    intervals: ArrayLike = INTERVALS,
     *,
     s1: float = 1000.0,
     beats: int = 10,
@@ -91,8 +92,7 @@ def velocity_restitution(
             f"velocity_restitution: a cable of {length:g} mm with edges of {edge:g} mm and a "
             f"diffusivity of {diffusivity:g} mm2/ms; give 20 edges or more and a positive one."
         )
-    start = pace(cell, cycle_length=s1, beats=beats, dt=dt)
-    cell = _starting_from(cell, start)
+    cell = cell.starting_from(pace(cell, cycle_length=s1, beats=beats, dt=dt))
     cables = [_cable(length, edge)] * len(s2)
     mesh = side_by_side(cables)
     number = np.repeat(np.arange(len(s2)), len(cables[0].mesh.points))
@@ -129,14 +129,6 @@ def _cable(length: float, edge: float) -> Strip:
     mesh = slab((length, WIDTH * edge, WIDTH * edge), edge)
     unit = np.eye(3)
     return Strip(mesh, unit[0], unit[1], mesh.points[:, 0], np.ones(len(mesh.points), bool))
-
-
-def _starting_from(cell: AbstractIonicModel, start: Any) -> AbstractIonicModel:
-    if hasattr(cell, "start"):
-        return eqx.tree_at(
-            lambda c: c.start, cell, start, is_leaf=lambda x: x is None or isinstance(x, tuple)
-        )
-    return cell  # rests where it starts
 
 
 def _velocity(x: np.ndarray, activation: np.ndarray) -> float:

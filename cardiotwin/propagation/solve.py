@@ -14,11 +14,13 @@ from jaxtyping import Array
 
 from cardiotwin.numerics.shared import Shared, share
 from cardiotwin.numerics.together import all_of_batch
+from cardiotwin.tissue.stimulus import AbstractStimulus
 
 from .adjoint import FORWARD, AbstractAdjoint, Checkpointed, Plan
 from .devices import Layout, Spread, evened, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
+from .restimulation import Restimulate, restimulated
 from .scheme import AbstractScheme, Godunov, Prepared, State
 from .times import check_multirate, grid
 from .timing import Taken, time_of_parts
@@ -96,6 +98,7 @@ def solve(
     adjoint: AbstractAdjoint | None = None,
     precision: str = "float32",
     on_frame: Callable[[Frame], bool | None] | None = None,
+    restimulate: Restimulate | None = None,
     on_checkpoint: Callable[[Checkpoint], None] | None = None,
     checkpoint_seconds: float = 60.0,
     throw: bool = True,
@@ -129,6 +132,9 @@ def solve(
         precision: "float32", or "float64" (x64 must be enabled).
         on_frame: called with every `Frame`, the first at t = 0; returning True ends the run, at the
             frame after it, which is computed by then.
+        restimulate: called with every `Frame` of a streaming run, before `on_frame`; a stimulus
+            that it returns takes the place of the problem's from there on. The next chunk waits
+            for it. One device only.
         on_checkpoint: called with a `Checkpoint` about every `checkpoint_seconds` (streaming runs).
         checkpoint_seconds: see `on_checkpoint`.
         throw: raise `NonFiniteError` when the voltage becomes NaN or infinite; otherwise the
@@ -150,6 +156,11 @@ def solve(
     _check_observables(observe)
     if multirate:
         check_multirate(scheme, quiet_dt, devices)
+    if restimulate is not None and (on_frame is None or found is not None):
+        raise ValueError(
+            "restimulate changes the stimulus between the frames of a streaming run on one device: "
+            "give on_frame too, and leave devices out."
+        )
     began = time.perf_counter()
     system = problem.discretise(corrected=scheme.diffusion.corrects)
     over = None if found is None else spread(system, found, partition)
@@ -191,7 +202,8 @@ def solve(
     if on_frame is None:
         solution = _whole(run, start, stats, throw)
     else:
-        solution = _stream(run, start, stats, throw, on_frame, on_checkpoint, checkpoint_seconds)
+        calls = _Calls(on_frame, restimulate, on_checkpoint, checkpoint_seconds)
+        solution = _stream(run, start, stats, throw, calls)
     if profile and over is None and reverse is FORWARD:
         stats |= _profile(run, fresh, stats)
     return solution
@@ -307,14 +319,17 @@ def _whole(run: _Run, start: _Start, stats: dict[str, Any], throw: bool) -> Solu
     )
 
 
+class _Calls(NamedTuple):
+    """What a streaming run calls."""
+
+    on_frame: Callable[[Frame], bool | None]
+    restimulate: Restimulate | None
+    on_checkpoint: Callable[[Checkpoint], None] | None
+    checkpoint_seconds: float
+
+
 def _stream(
-    run: _Run,
-    start: _Start,
-    stats: dict[str, Any],
-    throw: bool,
-    on_frame: Callable[[Frame], bool | None],
-    on_checkpoint: Callable[[Checkpoint], None] | None,
-    checkpoint_seconds: float,
+    run: _Run, start: _Start, stats: dict[str, Any], throw: bool, calls: _Calls
 ) -> Solution:
     # the loop donates its buffers; the caller keeps the checkpoint it came with
     carry = jax.tree.map(jnp.copy, start.carry)
@@ -329,12 +344,15 @@ def _stream(
     waited, residual, iterations, finite, frames, tallies = 0.0, 0.0, 0, True, 0, []
     for index in range(run.frames + 1):
         v, outputs, check, step = ahead
-        due = index and time.perf_counter() - saved > checkpoint_seconds
-        if on_checkpoint is not None and run.loop.layout.agreed(due):
+        due = index and time.perf_counter() - saved > calls.checkpoint_seconds
+        if calls.on_checkpoint is not None and run.loop.layout.agreed(due):
             if bool(check["finite"]):
                 point = _checkpoint(run, step, carry)
-                on_checkpoint(point._replace(leaves=tuple(map(np.array, point.leaves))))
+                calls.on_checkpoint(point._replace(leaves=tuple(map(np.array, point.leaves))))
             saved = time.perf_counter()
+        frame = Frame(step * run.dt, step, v, outputs)
+        if calls.restimulate is not None:
+            run = _restimulated(run, calls.restimulate(frame))
         if index < run.frames:
             carry, *look = advance(run.span(step), carry)
             ahead = (*look, step + run.steps)
@@ -348,7 +366,7 @@ def _stream(
         residual = max(residual, float(check["residual"]))
         iterations = max(iterations, int(check["iterations"]))
         tick = time.perf_counter()
-        enough = on_frame(Frame(step * run.dt, step, v, outputs))
+        enough = calls.on_frame(frame)
         waited += time.perf_counter() - tick
         if run.loop.layout.agreed(enough):
             break
@@ -366,6 +384,13 @@ def _stream(
         stats=stats,
         finite=finite,
     )
+
+
+def _restimulated(run: _Run, stimulus: AbstractStimulus | None) -> _Run:
+    if stimulus is None:
+        return run
+    loop = restimulated(run.loop, run.system, stimulus)
+    return run._replace(loop=loop, shared=share(loop))
 
 
 def _memory(program: Any) -> dict[str, float]:

@@ -261,7 +261,7 @@ def look_at(loop: Loop, carry: Carry, step: Array):
     t = step.astype(v.dtype) * loop.prepared.dt
     outputs = {
         name: loop.observe[name].frame(value, v, t)
-        for name, value in loop.layout.to_rows(carry.observed).items()
+        for name, value in loop.layout.tree_to_mesh(carry.observed).items()
     }
     outputs = {name: value for name, value in outputs.items() if value is not None}
     # only looked at: the root in it has no derivative at rest

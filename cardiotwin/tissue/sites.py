@@ -11,10 +11,10 @@ from cardiotwin._types import Degrees, Milliseconds
 from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import Voxels
+from cardiotwin.anatomy.walls import ENDOCARDIA as SURFACES
+from cardiotwin.anatomy.walls import distance_to, rotation, septal
 
 from .stimulus import NodalStimulus
-
-SURFACES = {"lv": "endo_lv", "rv": "endo_rv"}
 
 
 class EndocardialSite(eqx.Module):
@@ -95,27 +95,8 @@ class EndocardialSite(eqx.Module):
         nodes = np.unique(mesh.surfaces[SURFACES[self.ventricle]])
         if self.wall is None:
             return nodes
-        # the septum is where the other ventricle is nearer than the epicardium
-        other = SURFACES["rv" if self.ventricle == "lv" else "lv"]
-        septal = _distance(mesh, nodes, other) < _distance(mesh, nodes, "epi")
-        return nodes[septal if self.wall == "septum" else ~septal]
-
-
-def _distance(mesh: Mesh | Voxels, nodes: np.ndarray, surface: str) -> np.ndarray:
-    """Distance of nodes from the nodes of a surface, mm."""
-    tree = KDTree(mesh.points[np.unique(mesh.surfaces[surface])])
-    return np.asarray(tree.query(mesh.points[nodes])[0])
-
-
-def rotation(points: np.ndarray, axes: HeartAxes) -> np.ndarray:
-    """Angle about the long axis in degrees: 0 from left to right ventricle, positive to the front.
-
-    Args:
-        points: [n, 3] mm.
-        axes: of the heart.
-    """
-    offset = points - axes.origin
-    return np.degrees(np.arctan2(offset @ axes.third, offset @ axes.lv_to_rv))
+        on_septum = septal(mesh, nodes, self.ventricle)
+        return nodes[on_septum if self.wall == "septum" else ~on_septum]
 
 
 # Earliest sites of human hearts after Durrer et al. 1970 (doi 10.1161/01.CIR.41.6.899): three on
@@ -168,8 +149,8 @@ def sinus_rhythm(
         near = np.flatnonzero(np.linalg.norm(mesh.points - mesh.points[root], axis=1) <= radius)
         # one layer of nodes is too little: on a fine mesh the fast layer drains it before it fires
         other = SURFACES["rv" if site.ventricle == "lv" else "lv"]
-        outside = np.minimum(_distance(mesh, near, "epi"), _distance(mesh, near, other))
-        near = near[(_distance(mesh, near, SURFACES[site.ventricle]) < outside) | (near == root)]
+        outside = np.minimum(distance_to(mesh, near, "epi"), distance_to(mesh, near, other))
+        near = near[(distance_to(mesh, near, SURFACES[site.ventricle]) < outside) | (near == root)]
         nodes.append(near)
         onsets.append(np.full(len(near), site.onset + delay))
     return NodalStimulus(
