@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from cardiotwin.anatomy.idealised import biventricle as biventricle
     from cardiotwin.anatomy.idealised import slab as slab
     from cardiotwin.anatomy.mesh import Mesh as Mesh
+    from cardiotwin.anatomy.purkinje import PurkinjeNetwork as PurkinjeNetwork
+    from cardiotwin.anatomy.purkinje_files import read_purkinje as read_purkinje
+    from cardiotwin.anatomy.purkinje_growth import grow_purkinje as grow_purkinje
     from cardiotwin.anatomy.voxels import Voxels as Voxels
     from cardiotwin.ecg.electrodes import read_electrodes as read_electrodes
     from cardiotwin.ecg.features import measurements as measurements
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
     from cardiotwin.propagation.velocity import tune as tune
     from cardiotwin.tissue.conductivity import Conductivity as Conductivity
     from cardiotwin.tissue.conductivity import Tissue as Tissue
+    from cardiotwin.tissue.purkinje import ConductionSystem as ConductionSystem
     from cardiotwin.tissue.sites import EndocardialSite as EndocardialSite
     from cardiotwin.tissue.sites import sinus_rhythm as sinus_rhythm
     from cardiotwin.tissue.stimulus import BoxStimulus as BoxStimulus
@@ -70,6 +74,9 @@ _HOMES = {
     "biventricle": "cardiotwin.anatomy.idealised",
     "slab": "cardiotwin.anatomy.idealised",
     "Mesh": "cardiotwin.anatomy.mesh",
+    "PurkinjeNetwork": "cardiotwin.anatomy.purkinje",
+    "read_purkinje": "cardiotwin.anatomy.purkinje_files",
+    "grow_purkinje": "cardiotwin.anatomy.purkinje_growth",
     "Voxels": "cardiotwin.anatomy.voxels",
     "read_electrodes": "cardiotwin.ecg.electrodes",
     "measurements": "cardiotwin.ecg.features",
@@ -101,6 +108,7 @@ _HOMES = {
     "tune": "cardiotwin.propagation.velocity",
     "Conductivity": "cardiotwin.tissue.conductivity",
     "Tissue": "cardiotwin.tissue.conductivity",
+    "ConductionSystem": "cardiotwin.tissue.purkinje",
     "EndocardialSite": "cardiotwin.tissue.sites",
     "sinus_rhythm": "cardiotwin.tissue.sites",
     "BoxStimulus": "cardiotwin.tissue.stimulus",

@@ -3,6 +3,8 @@
 import argparse
 from textwrap import dedent
 
+from cardiotwin._resources import LABEL_TABLES, label_tables, resource
+
 _RAW = argparse.RawDescriptionHelpFormatter
 
 _SUMMARY = {
@@ -19,6 +21,7 @@ commands
   simulate   {simulate}
   tune       {tune}
   cell       a single cell: beat, limit cycle, restitution, drugs, populations
+  mesh       make a heart of an image of labels, or of a closed surface
   info       say what a mesh file holds, its quality, and what it lacks
   doctor     say what works on this machine
 
@@ -29,6 +32,7 @@ examples
   cardiotwin simulate --keys                       every key, with its unit and value
   cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
   cardiotwin cell ten_tusscher_2006 --type epi     one cell's beat, currents and biomarkers
+  cardiotwin mesh labels.nii.gz -o heart.vtu       tetrahedra with named surfaces, for mesh=file
   cardiotwin info heart.vtu --unit mm
   cardiotwin doctor
 
@@ -186,6 +190,66 @@ def cell_parser() -> argparse.ArgumentParser:
     return parser
 
 
+_MESH_TEXT = """\
+Make a heart that can be simulated of an image of labels (NIfTI, NRRD) or of a closed, labelled
+surface (.vtp): pieces and holes cleaned, a right wall grown where there is none, the base opened,
+surfaces epi, endo_lv, endo_rv and base named, regions lv, rv and septum. Fibres by rule are tried.
+
+Labels mean what a table says: {tables}, or a YAML file of lines such as lv_wall: 1
+"""
+
+_MESH_EXAMPLES = """\
+examples
+  cardiotwin mesh labels.nii.gz -o heart.vtu --picture heart.png
+  cardiotwin simulate mesh=file mesh.path=heart.vtu
+  cardiotwin mesh labels.nii.gz -o heart.nii.gz --spacing 1
+  cardiotwin simulate mesh=voxels mesh.image=heart.nii.gz
+  cardiotwin mesh labels.nrrd --labels mine.yaml --rv-wall 3 --edge-length 1
+  cardiotwin mesh heart.vtp -o heart.vtu
+"""
+
+
+def mesh_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin mesh``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin mesh",
+        description=_MESH_TEXT.format(tables=", ".join(label_tables())),
+        epilog=_MESH_EXAMPLES,
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="FILE", help="image of labels, or closed surface")
+    add(
+        "-o",
+        "--output",
+        metavar="OUT",
+        help="heart.vtu for tetrahedra (default: FILE's name with _heart.vtu), heart.nii.gz for "
+        "voxels",
+    )
+    add("--edge-length", type=float, default=1.5, metavar="MM", help="mean edge; 1.5")
+    add("--picture", metavar="PNG", help="draw the surfaces and sections")
+    image = parser.add_argument_group("images")
+    image.add_argument("--labels", metavar="TABLE", help="name of a table or a YAML file")
+    image.add_argument(
+        "--spacing", type=float, default=1.0, metavar="MM", help="voxels to work on; 1"
+    )
+    image.add_argument(
+        "--rv-wall", type=float, default=3.5, metavar="MM", help="right wall to grow; 3.5"
+    )
+    image.add_argument("--voxel", metavar="MM[,MM,MM]", help="voxels of FILE, if it does not say")
+    closed = parser.add_argument_group("closed surfaces")
+    closed.add_argument("--unit", help="length unit of FILE: um, mm, cm, m; mm where left out")
+    closed.add_argument(
+        "--surfaces",
+        metavar="NAME=LABEL,...",
+        help="base=1,epi=2,endo_lv=3,endo_rv=4 where left out",
+    )
+    add("--json", action="store_true", help="print what was found as JSON")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
 def info_parser() -> argparse.ArgumentParser:
     """Make the parser of ``cardiotwin info``."""
     parser = argparse.ArgumentParser(
@@ -230,7 +294,9 @@ def doctor_parser() -> argparse.ArgumentParser:
 
 def _groups() -> dict[str, list[str]]:
     """Groups and options, read from the names of the packaged files."""
-    from cardiotwin.config.resources import resource
-
-    folders = sorted(entry for entry in resource("configs").iterdir() if entry.is_dir())
+    folders = sorted(
+        entry
+        for entry in resource("configs").iterdir()
+        if entry.is_dir() and entry.name != LABEL_TABLES
+    )
     return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}

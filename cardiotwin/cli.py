@@ -136,6 +136,28 @@ def cell(words: Sequence[str]) -> int:
     return 0
 
 
+def mesh(words: Sequence[str]) -> int:
+    """``cardiotwin mesh``: a heart of an image of labels or of a closed surface.
+
+    Args:
+        words: options and the file's name.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.mesh_parser().parse_args(words)
+    from cardiotwin import session
+
+    session.start()
+    from cardiotwin._mesh_options import mesh_task
+    from cardiotwin.run.mesh import make_heart
+
+    task = mesh_task(options)
+    found = make_heart(task, _nothing if options.json else print)
+    print(_json(found) if options.json else f"heart: {task.output}")
+    return 0
+
+
 def info(words: Sequence[str]) -> int:
     """``cardiotwin info``: say what a mesh holds and what it lacks.
 
@@ -179,22 +201,19 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": simulate,
     "tune": tune,
     "cell": cell,
+    "mesh": mesh,
     "info": info,
     "doctor": doctor,
 }
-
-
-# Where no list is given, ms.
-_S1S1 = "1000,800,600,500,450,400,370,340,320,300,280,260,250"
-_S1S2 = "1000,800,700,600,550,500,450,400,380,360,350,340,330,320,310,300,290,280,270,260,250"
-_VELOCITY = "1000,800,600,500,450,400,380,360,350,340,330,320,310,300"
 
 
 def _cell_study(options: argparse.Namespace) -> tuple[Any, Path]:
     """What the options of ``cardiotwin cell`` ask for, and where results go."""
     from datetime import datetime
 
+    from cardiotwin.ionic import protocols
     from cardiotwin.ionic.population import HUMAN_VENTRICLE
+    from cardiotwin.propagation import restitution
     from cardiotwin.run.cell import CellStudy, read_ranges
     from cardiotwin.twin import Cells
 
@@ -210,12 +229,12 @@ def _cell_study(options: argparse.Namespace) -> tuple[Any, Path]:
         tolerance=options.tolerance,
         most_beats=options.most_beats,
         drug=options.drug,
-        multiples=_numbers("--multiples", options.multiples, ""),
+        multiples=_numbers("--multiples", options.multiples),
         ignore=tuple(filter(None, options.ignore.split(","))),
-        s1s1=_numbers("--s1s1", options.s1s1, _S1S1),
-        s1s2=_numbers("--s1s2", options.s1s2, _S1S2),
+        s1s1=_numbers("--s1s1", options.s1s1, protocols.CYCLE_LENGTHS),
+        s1s2=_numbers("--s1s2", options.s1s2, protocols.INTERVALS),
         refractory=options.refractory,
-        velocity=_numbers("--velocity", options.velocity, _VELOCITY),
+        velocity=_numbers("--velocity", options.velocity, restitution.INTERVALS),
         cells_varied=options.population,
         spread=options.spread,
         seed=options.seed,
@@ -234,11 +253,12 @@ def _assignment(word: str) -> tuple[str, float]:
         raise ValueError(f"got {given}; set a parameter as name=number, such as g_Kr=0.1") from None
 
 
-def _numbers(option: str, text: str | None, usual: str) -> tuple[float, ...]:
+def _numbers(option: str, text: str | None, usual: Sequence[float] = ()) -> tuple[float, ...]:
+    """The numbers of an option's list: none without the option, the usual ones without a list."""
     if text is None:
         return ()
     try:
-        return tuple(float(x) for x in (text or usual).split(","))
+        return tuple(float(x) for x in text.split(",")) if text else tuple(usual)
     except ValueError:
         raise ValueError(f"{option} is {text!r}; give numbers such as 1000,600,300") from None
 

@@ -11,6 +11,7 @@ import pytest
 from jaxtyping import Array, Float
 from omegaconf import OmegaConf
 
+from cardiotwin._resources import LABEL_TABLES
 from cardiotwin.anatomy.idealised import BiventricleShape
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.config import build, check, load, resource
@@ -484,13 +485,21 @@ def leaves() -> list[str]:
     """Every option of every group as ``group=option``."""
     configs = resource("configs")
     return sorted(
-        f"{file.parent.relative_to(configs)}={file.stem}" for file in configs.glob("*/*.yaml")
+        f"{file.parent.relative_to(configs)}={file.stem}"
+        for file in configs.glob("*/*.yaml")
+        if file.parent.name != LABEL_TABLES
     )
 
 
+# Leaves that read a file of the user's.
+FILES = tuple(f"mesh={x}" for x in ("file", "voxels", "labels", "image", "image_voxels", "surface"))
 # What a leaf leaves open on purpose, and what makes building it quick.
 FILLED = {
     "mesh=file": ["mesh.path=heart.vtu"],
+    "mesh=voxels": ["mesh.image=heart.nii.gz"],
+    "mesh=image": ["mesh.image=labels.nii.gz"],
+    "mesh=image_voxels": ["mesh.image=labels.nii.gz"],
+    "mesh=surface": ["mesh.path=heart.vtp"],
     "mesh=labels": ["mesh.image=heart.nii.gz", "mesh.labels=[1]"],
     "stimulus=focal": ["stimulus.sites=[[0,0,0]]"],
     "mesh=biventricle": ["mesh.edge_length=3"],
@@ -516,7 +525,7 @@ def test_every_leaf_is_valid(choice, monkeypatch):
 def test_every_leaf_builds(choice):
     group = choice.partition("=")[0]
     config = load(available(choice))
-    if group not in config or choice in ("mesh=file", "mesh=labels"):
+    if group not in config or choice in FILES:
         pytest.skip("describes no object of its own, or a file that is not here")
     if (
         "CARDIOTWIN_DATA" in OmegaConf.to_yaml(config[group])

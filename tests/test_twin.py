@@ -29,8 +29,8 @@ from cardiotwin.twin import (
     RuleBasedFibres,
     SinusRhythm,
     Twin,
-    _beyond,
 )
+from cardiotwin.twin.cells import _beyond
 
 BLOCK = slab((3.0, 2.0, 2.0), 1.0)
 TYPES = ("endo", "mid", "epi")

@@ -7,7 +7,7 @@ what this package defines, nothing is unpickled, and Hydra's own settings are he
 (``policy.py``). The whole tree is checked before the first object is built.
 """
 
+from cardiotwin._resources import resource as resource
 from cardiotwin.config.compose import load as load
-from cardiotwin.config.resources import resource as resource
 from cardiotwin.config.tree import build as build
 from cardiotwin.config.tree import check as check

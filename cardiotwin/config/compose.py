@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cardiotwin._resources import resource
 from cardiotwin.config.explain import explain
-from cardiotwin.config.resources import register_resolvers, resource
+from cardiotwin.config.resources import register_resolvers
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -1,36 +1,6 @@
-"""Where the installed configuration files and meshes lie."""
+"""Names of installed files in configurations."""
 
-from pathlib import Path
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-def resource(name: str) -> Path:
-    """Find a folder of files installed with the package.
-
-    A wheel carries the folder inside the package; in a checkout (editable install) it lies beside
-    the package.
-
-    Args:
-        name: ``"configs"`` or ``"meshes"``.
-
-    Returns:
-        The folder.
-
-    Raises:
-        FileNotFoundError: the installation is damaged.
-    """
-    checkout = _PACKAGE.parent
-    candidates = [_PACKAGE / name]
-    if (checkout / "pyproject.toml").exists():
-        candidates.append(checkout / name)
-    for folder in candidates:
-        if folder.is_dir():
-            return folder
-    places = " and ".join(str(folder) for folder in candidates)
-    raise FileNotFoundError(
-        f"the folder {name!r} of cardiotwin is missing (looked for {places}); install it again"
-    )
+from cardiotwin._resources import resource
 
 
 def packaged_file(name: str) -> str:

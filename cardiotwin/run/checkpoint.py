@@ -28,7 +28,8 @@ class Saved(NamedTuple):
 def physics_hash(twin: Twin, solver: Solver, observed: list[str]) -> str:
     """Hash of all that decides the solution but its end: two runs with it can be joined."""
     digest = hashlib.sha256()
-    system = (twin.tissue.diffusion(), twin.cell, twin.stimulus.pulses(twin.mesh.points))
+    stimulus = (twin.stimulus, twin.stimulus.pulses(twin.mesh.points))
+    system = (twin.tissue.diffusion(), twin.cell, stimulus)
     for leaf in jax.tree.leaves((twin.mesh.points, twin.mesh.cells, system)):
         array = np.ascontiguousarray(leaf)
         digest.update(repr((array.shape, str(array.dtype))).encode())

@@ -18,7 +18,15 @@ from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.propagation.times import WHOLE, check_multirate, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
-from cardiotwin.twin import AnyFibres, Cells, Myocardium, RuleBasedFibres, SinusRhythm, Twin
+from cardiotwin.twin import (
+    AnyFibres,
+    AnyRhythm,
+    Cells,
+    Myocardium,
+    RuleBasedFibres,
+    SinusRhythm,
+    Twin,
+)
 
 
 class Solver:
@@ -162,7 +170,7 @@ class Experiment:
         solver: time stepping.
         leads: the ECG; None for none.
         output: files and pictures.
-        name: for titles.
+        name: for titles; none where left out.
 
     Raises:
         ValueError: frames are asked for at times that the solver does not stop at.
@@ -174,11 +182,11 @@ class Experiment:
         fibres: AnyFibres | None = None,
         ionic: Cells | None = None,
         tissue: Myocardium | None = None,
-        stimulus: SinusRhythm | AbstractStimulus | None = None,
+        stimulus: AnyRhythm | AbstractStimulus | None = None,
         solver: Solver | None = None,
         leads: Recording | None = None,
         output: Output | None = None,
-        name: str = "cardiotwin",
+        name: str | None = None,
     ):
         self.mesh, self.name = mesh, name
         self.fibres = RuleBasedFibres() if fibres is None else fibres

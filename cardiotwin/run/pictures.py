@@ -77,7 +77,7 @@ def _figures(attempt, experiment, folder, mesh, times, recorder, found) -> None:
                 recorder.times,
                 ecg,
                 LEAD_NAMES,
-                title=f"12-lead ECG, {experiment.name}",
+                title=", ".join(filter(None, ("12-lead ECG", experiment.name))),
                 measurements=_spoken(found["ecg"]),
             ),
         )

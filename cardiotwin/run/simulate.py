@@ -13,11 +13,14 @@ from cardiotwin.progress import Progress
 from cardiotwin.propagation.observe import (
     AbstractObservable,
     ActivationTime,
+    ActivationTimeAt,
     Probe,
     RepolarisationTime,
 )
+from cardiotwin.propagation.restimulation import Restimulate
 from cardiotwin.propagation.solve import Solution, solve
 from cardiotwin.results.tables import write_json, write_vtu
+from cardiotwin.tissue.purkinje_stimulus import Feedback, PurkinjeStimulus
 from cardiotwin.twin import Twin
 
 from . import checkpoint, summary
@@ -29,6 +32,7 @@ from .recorder import Recorder
 from .tuning import tuned_twin
 
 SUMMARY = "summary.json"
+JUNCTIONS = "junctions"
 
 
 def simulate(
@@ -161,6 +165,15 @@ def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) ->
         rounded = np.asarray(field.field, experiment.solver.precision)
         observe["leads"] = Leads(rounded, field.names)
         found["lead_field"] = field.method
+    if isinstance(twin.stimulus, PurkinjeStimulus):
+        if experiment.solver.devices is None:
+            times = ActivationTime(twin.cell.activation_threshold)
+            observe[JUNCTIONS] = ActivationTimeAt(twin.stimulus.nodes, times)
+        else:
+            journal.warn(
+                "On several devices muscle does not excite the Purkinje network; leave out "
+                "solver.devices for that."
+            )
     return _Ready(twin, observe, labels, electrodes)
 
 
@@ -213,6 +226,7 @@ def _solve(
             observe=ready.observe,
             initial=None if saved is None else saved.checkpoint,
             on_frame=recorder,
+            restimulate=_restimulate(ready),
             on_checkpoint=on_checkpoint if seconds else None,
             checkpoint_seconds=seconds,
             profile=True,
@@ -220,6 +234,15 @@ def _solve(
             partition=solver.partition,
         )
     return solution, recorder
+
+
+def _restimulate(ready: _Ready) -> Restimulate | None:
+    """How the muscle answers a Purkinje network during the run."""
+    if JUNCTIONS not in ready.observe or not isinstance(ready.twin.stimulus, PurkinjeStimulus):
+        return None
+    feedback = Feedback(ready.twin.stimulus)
+    # taken out of the outputs: the recorder need not keep the times of every frame
+    return lambda frame: feedback(np.asarray(frame.outputs.pop(JUNCTIONS)))
 
 
 def _finite(times) -> np.ndarray:
