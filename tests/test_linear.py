@@ -132,7 +132,7 @@ def test_each_column_stops_by_itself(cube):
     solver = elliptic_solver(cube[1], cube[2], mass=np.full(NODES, 1e-4))
     b = right_sides(3)
     b[:, 1] = 0.0
-    b[:, 2] *= 1e-35 * np.linspace(0.0, 1.0, NODES)
+    b[:, 2] = 1e-35  # a smooth solution, which needs fewer
     found = solver.solve(b)
     assert found.converged.all()
     assert found.iterations[1] == 0
@@ -144,7 +144,7 @@ def test_each_column_stops_by_itself(cube):
         assert alone.residual.shape == alone.iterations.shape == alone.converged.shape == ()
         assert alone.iterations == found.iterations[k]
         np.testing.assert_allclose(found.x[:, k], alone.x, atol=1e-9 * float(abs(alone.x).max()))
-    assert found.iterations[0] != found.iterations[2]  # or nothing had to wait
+    assert found.iterations[2] < found.iterations[0]  # or nothing had to wait
 
 
 def test_small_matrices_are_solved_at_once():
