@@ -3,10 +3,19 @@
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial import KDTree
 
 from cardiotwin.anatomy._filemesh import REGION, SURFACE, FileMesh, Solid
 from cardiotwin.anatomy.mesh import STANDARD_REGIONS, STANDARD_SURFACES, outward
-from cardiotwin.anatomy.naming import NameMap, renamed, standard_region, standard_surface
+from cardiotwin.anatomy.naming import (
+    VALVE_PLACES,
+    VALVES,
+    NameMap,
+    leads_to,
+    renamed,
+    standard_region,
+    standard_surface,
+)
 from cardiotwin.anatomy.topology import TETRA_FACES, component_labels, match_faces
 
 # Cell arrays that label regions and surfaces, the telling names first.
@@ -87,10 +96,10 @@ def cut_surfaces(
 ) -> dict[str, np.ndarray]:
     """Surfaces of a part that was cut out, with what the cut laid bare as one more.
 
-    Standard surfaces keep the faces on the part's boundary; another surface is kept when all of it
-    is there. The rest of the boundary becomes "base", or "cut" where a ventricular region was cut
-    away, in patches that the cut touched; a patch away from it is a hole in the file's labels and
-    goes to the standard surface around it.
+    Standard surfaces and valves keep the faces on the part's boundary; another surface is kept when
+    all of it is there. The rest of the boundary becomes "base", or "cut" where a ventricular
+    region was cut away, in patches that the cut touched; a patch away from it is a hole in the
+    file's labels and goes to the standard surface around it.
 
     Args:
         boundary: boundary faces of the part, in the numbering of the whole.
@@ -104,7 +113,8 @@ def cut_surfaces(
         on_boundary = outward(faces, boundary)
         if name in STANDARD_SURFACES:
             covered[match_faces(on_boundary, boundary)] = True
-        if len(on_boundary) and (name in STANDARD_SURFACES or len(on_boundary) == len(faces)):
+        known = name in STANDARD_SURFACES or name in VALVES
+        if len(on_boundary) and (known or len(on_boundary) == len(faces)):
             kept[name] = on_boundary
     bare = boundary[~covered]
     rest = "cut" if removed_regions & set(STANDARD_REGIONS) else "base"
@@ -113,6 +123,40 @@ def cut_surfaces(
         name = around or rest
         kept[name] = np.concatenate([kept[name], patch]) if name in kept else patch
     return kept
+
+
+def valve_rings(
+    points: np.ndarray, surfaces: dict[str, np.ndarray], removed: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The rings of the valves that no surface names, where atria and arteries were cut off.
+
+    Faces of the base that reach an endocardium, each given to the valve whose atrium or artery is
+    nearest.
+
+    Args:
+        points: nodes of the whole.
+        surfaces: name -> faces of the part, in the numbering of the whole.
+        removed: elements that were cut away, by the name of their region.
+    """
+    found: dict[str, np.ndarray] = {}
+    for endocardium in ("endo_lv", "endo_rv"):
+        if endocardium not in surfaces or "base" not in surfaces:
+            continue
+        base = surfaces["base"]
+        ring = base[np.isin(base, surfaces[endocardium]).any(axis=1)]
+        behind = {
+            valve: [np.unique(cells) for name, cells in removed.items() if leads_to(name, valve)]
+            for valve, (closes, _) in VALVE_PLACES.items()
+            if closes == endocardium
+        }
+        behind = {valve: nodes for valve, nodes in behind.items() if nodes}
+        if not behind or not len(ring):
+            continue
+        centres = points[ring].mean(axis=1)
+        away = [KDTree(points[np.concatenate(own)]).query(centres)[0] for own in behind.values()]
+        nearest = np.argmin(away, axis=0)
+        found |= {valve: ring[nearest == k] for k, valve in enumerate(behind)}
+    return {name: faces for name, faces in found.items() if len(faces) and name not in surfaces}
 
 
 def _patches(bare: np.ndarray, removed: np.ndarray) -> list[tuple[np.ndarray, bool]]:

@@ -4,6 +4,7 @@ from functools import cached_property
 
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.outflow import ValveFields, valve_fields
 from cardiotwin.anatomy.ventricular import ventricular_coordinates
 from cardiotwin.anatomy.ventricular_map import VentricularMap
 from cardiotwin.anatomy.voxels import Voxels, as_tetrahedra
@@ -23,6 +24,11 @@ class Anatomy:
     def fields(self) -> VentricularFields:
         """Laplace solutions between the named surfaces, solved once."""
         return ventricular_fields(as_tetrahedra(self.mesh))
+
+    @cached_property
+    def valves(self) -> ValveFields:
+        """Laplace solutions towards the four valves, solved once."""
+        return valve_fields(as_tetrahedra(self.mesh), self.fields)
 
     @cached_property
     def map(self) -> VentricularMap:
