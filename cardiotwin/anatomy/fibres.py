@@ -51,18 +51,20 @@ class Fibres(eqx.Module):
         sheet: in the sheet, across the myocytes, about transmural.
         normal: fibre x sheet.
         replaced: number of elements that took the directions of their nearest neighbour, because
-            the rule left theirs undefined.
+            the rule left theirs undefined or no sample was near.
+        note: where they came from, for people; empty where a rule or the mesh gave them.
     """
 
     fibre: ElementVectors
     sheet: ElementVectors
     normal: ElementVectors
     replaced: int = eqx.field(static=True, default=0)
+    note: str = eqx.field(static=True, default="")
 
     def repeated(self, times: int) -> "Fibres":
         """Each element's directions so many times, as for the tetrahedra of a voxel."""
         axes = (np.repeat(axis, times, axis=0) for axis in (self.fibre, self.sheet, self.normal))
-        return Fibres(*axes, replaced=self.replaced)
+        return Fibres(*axes, replaced=self.replaced, note=self.note)
 
 
 def ldrb(
@@ -224,7 +226,7 @@ def mean_fibres(fibres: Fibres, group: int) -> Fibres:
     along = np.linalg.eigh(fibre)[1][..., -1]
     across = np.eye(3) - along[:, :, None] * along[:, None]
     sheet = np.linalg.eigh(across @ sheet @ across)[1][..., -1]
-    return Fibres(along, sheet, np.cross(along, sheet))
+    return Fibres(along, sheet, np.cross(along, sheet), fibres.replaced, fibres.note)
 
 
 def _frames(fields: Mapping[str, Any], elements: int, largest_deviation: float) -> Fibres:

@@ -36,6 +36,8 @@ def fibre_angles(
         ValueError: there is no profile.
         DiskFull: when the picture does not fit on the disk.
     """
+    from matplotlib.ticker import MultipleLocator
+
     kinds = [kind for kind in _NAMES if any(kind in profile for profile in profiles.values())]
     if not kinds:
         raise ValueError("no fibre angles to draw: expected a profile of one wall or more")
@@ -50,7 +52,9 @@ def fibre_angles(
             if row == 0:
                 panel.set_title(wall, size=10, color=INK)
         panels[row][0].set_ylabel(_NAMES[kind])
-        panels[row][0].set_ylim(*_limits([found[kind] for found in profiles.values()]))
+        low, high = _limits([found[kind] for found in profiles.values()])
+        panels[row][0].set_ylim(low, high)
+        panels[row][0].yaxis.set_major_locator(MultipleLocator(30 if high - low > 90 else 10))
     figure.suptitle(title, x=0.02, ha="left", size=11, weight="bold", color=INK)
     figure.supxlabel("depth in the wall (Laplace); septum seen from the left", size=9)
     handles, labels = panels[0][0].get_legend_handles_labels()
@@ -71,7 +75,6 @@ def _panel(panel: Any, profile: AngleProfile, colour: str) -> None:
         text = f"mean error {profile.mean_error:.1f}°\n{text}"
     panel.text(0.97, 0.95, text, transform=panel.transAxes, ha="right", va="top", size=8.5)
     panel.set_xlim(0.0, 1.0)
-    panel.yaxis.set_major_locator(_steps())
     panel.grid(color="#e3e3e6", lw=0.6)
     panel.set_axisbelow(True)
     for side in ("top", "right"):
@@ -84,9 +87,3 @@ def _limits(profiles: Sequence[AngleProfile]) -> tuple[float, float]:
     high = max(float(p.quantiles.max(initial=0.0)) for p in profiles)
     room = 0.2 * (high - low)
     return _STEP * np.floor((low - 1.0) / _STEP), _STEP * np.ceil((high + room) / _STEP)
-
-
-def _steps() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(nbins=7, steps=[1, 1.5, 3, 6, 10])

@@ -5,7 +5,6 @@ from functools import cached_property
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.outflow import ValveFields, valve_fields
-from cardiotwin.anatomy.ventricular import ventricular_coordinates
 from cardiotwin.anatomy.ventricular_map import VentricularMap
 from cardiotwin.anatomy.voxels import Voxels, as_tetrahedra
 
@@ -34,4 +33,4 @@ class Anatomy:
     def map(self) -> VentricularMap:
         """The way between points and ventricular coordinates, worked out once."""
         mesh = as_tetrahedra(self.mesh)
-        return VentricularMap(mesh, ventricular_coordinates(mesh, self.fields))
+        return VentricularMap(mesh, fields=self.fields)

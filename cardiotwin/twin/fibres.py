@@ -1,11 +1,13 @@
 """How fibres come about on a mesh that is not known yet."""
 
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import equinox as eqx
 import numpy as np
 
-from cardiotwin._types import Degrees
+from cardiotwin._types import Degrees, Millimetres
+from cardiotwin.anatomy._fibre_files import read_directions
 from cardiotwin.anatomy.fibre_profile import AngleProfile, angle_profiles
 from cardiotwin.anatomy.fibre_rules import (
     FibreRule,
@@ -16,6 +18,12 @@ from cardiotwin.anatomy.fibre_rules import (
     prescription,
     wall_geometry,
 )
+from cardiotwin.anatomy.fibre_transfer import (
+    FibreSamples,
+    check_smoothing,
+    fibres_at,
+    fibres_of_heart,
+)
 from cardiotwin.anatomy.fibres import (
     Fibres,
     fibres_by_rule,
@@ -23,7 +31,8 @@ from cardiotwin.anatomy.fibres import (
     mean_fibres,
     uniform_fibres,
 )
-from cardiotwin.anatomy.mesh import STANDARD_SURFACES
+from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
+from cardiotwin.anatomy.ventricular_map import VentricularMap
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels, as_tetrahedra
 
 from .anatomy import Anatomy
@@ -67,9 +76,7 @@ class RuleBasedFibres(eqx.Module):
         """Build the fibres of a heart."""
         mesh = as_tetrahedra(anatomy.mesh)
         found = fibres_by_rule(mesh, self.rule, self._geometry(anatomy))
-        if isinstance(anatomy.mesh, Voxels):
-            return mean_fibres(found, TETRAHEDRA_PER_VOXEL)
-        return found
+        return _of_elements(anatomy, found)
 
     def prescribed(self, anatomy: Anatomy) -> Prescription:
         """The angles that the rule asks for in every element (tetrahedra, also of voxels)."""
@@ -112,7 +119,76 @@ class UniformFibres(eqx.Module):
         return uniform_fibres(len(anatomy.mesh.cells), self.fibre, self.sheet)
 
 
-AnyFibres = RuleBasedFibres | MeshFibres | UniformFibres
+class FibresFromFile(eqx.Module):
+    """Directions that lie in a file of their own, in the coordinates of the heart.
+
+    The file's points need not be those of the mesh: DT-MRI, another resolution. Directions are
+    interpolated whatever sign they carry.
+
+    Args:
+        path: a mesh, or points alone, with a vector field "fibre" and perhaps "sheet".
+        unit: of its coordinates: "um", "mm", "cm" or "m"; mm when left out.
+        tolerance: how far an element may lie from the nearest sample; twice the spacing of the
+            samples or of the mesh when left out.
+        smoothing: standard deviation of a Gaussian that averages noisy samples.
+    """
+
+    path: str
+    unit: str | None
+    tolerance: float | None
+    smoothing: float
+
+    def __init__(
+        self,
+        path: str,
+        unit: Literal["um", "mm", "cm", "m"] | None = None,
+        tolerance: Millimetres | None = None,
+        smoothing: Millimetres = 0.0,
+    ):
+        check_smoothing(smoothing)
+        if tolerance is not None and not tolerance > 0:
+            raise ValueError(f"tolerance is {tolerance} mm; give a positive distance, or null.")
+        self.path, self.unit = str(path), unit
+        self.tolerance, self.smoothing = tolerance, smoothing
+
+    def on(self, anatomy: Anatomy) -> Fibres:
+        """Read the file and interpolate."""
+        samples = FibreSamples(*read_directions(Path(self.path), self.unit))
+        places = as_tetrahedra(anatomy.mesh).centroids()
+        found = fibres_at(samples, places, tolerance=self.tolerance, smoothing=self.smoothing)
+        return _of_elements(anatomy, found)
+
+
+class FibresFromHeart(eqx.Module):
+    """Directions of another heart, carried over through ventricular coordinates.
+
+    Args:
+        heart: its mesh, with the surfaces of both ventricles and fibres.
+        smoothing: standard deviation of a Gaussian that averages noisy directions.
+    """
+
+    heart: Mesh
+    smoothing: float
+
+    def __init__(self, heart: Mesh, smoothing: Millimetres = 0.0):
+        check_smoothing(smoothing)
+        fibres_from_mesh(heart)  # refuse one without directions now
+        self.heart, self.smoothing = heart, smoothing
+
+    def on(self, anatomy: Anatomy) -> Fibres:
+        """Look up every element's place in the other heart."""
+        source = VentricularMap(self.heart)
+        return _of_elements(anatomy, fibres_of_heart(anatomy.map, source, smoothing=self.smoothing))
+
+
+AnyFibres = RuleBasedFibres | MeshFibres | UniformFibres | FibresFromFile | FibresFromHeart
+
+
+def _of_elements(anatomy: Anatomy, found: Fibres) -> Fibres:
+    """Directions of tetrahedra as those of the mesh's own elements."""
+    if isinstance(anatomy.mesh, Voxels):
+        return mean_fibres(found, TETRAHEDRA_PER_VOXEL)
+    return found
 
 
 def has_walls(twin: "Twin") -> bool:
