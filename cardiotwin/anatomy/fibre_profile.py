@@ -17,7 +17,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BINS = 20
 _FEWEST = 10  # elements that a bin needs
 _APEX = 0.15  # apicobasal below which directions turn round the apex
-_FREE = 0.02  # of the way across the septum that still counts as free wall
+_FREE = 0.02  # of the way across the septum up to which a rule gives a free wall its own angles
+_MIXED = 0.1  # share of the other kind of wall that either still has
 _EPICARDIAL = 0.05  # depth up to which the tissue between the cavities is septum, not junction
 
 
@@ -44,6 +45,8 @@ class AngleProfile(NamedTuple):
 def wall_masks(mesh: Mesh, fields: VentricularFields) -> dict[str, Bool[np.ndarray, " elements"]]:
     """Elements of the free walls and the septum, without the apex and the junctions between them.
 
+    Junctions reach far into the free walls here: as far as a rule takes the septum into account.
+
     Args:
         mesh: of both ventricles.
         fields: `ventricular_fields(mesh)`.
@@ -53,6 +56,15 @@ def wall_masks(mesh: Mesh, fields: VentricularFields) -> dict[str, Bool[np.ndarr
     left, right = across < _FREE, across > 1.0 - _FREE
     septum = ~left & ~right & (element_mean(mesh, fields.phi_epi) < _EPICARDIAL)
     return {LEFT: left & off_apex, SEPTUM: septum & off_apex, RIGHT: right & off_apex}
+
+
+def _whole_walls(mesh: Mesh, fields: VentricularFields) -> dict[str, np.ndarray]:
+    """The same up to where free wall and septum meet, for fields that no rule made."""
+    on_left = element_mean(mesh, fields.interventricular) >= 0.5
+    off_apex = element_mean(mesh, fields.apicobasal) > _APEX
+    septal = wall_geometry(mesh, fields).septal
+    free, septum = off_apex & (septal < _MIXED), off_apex & (septal > 1.0 - _MIXED)
+    return {LEFT: free & on_left, SEPTUM: septum, RIGHT: free & ~on_left}
 
 
 def angle_profiles(
@@ -88,7 +100,8 @@ def angle_profiles(
     across = 1.0 - element_mean(mesh, fields.interventricular)
     depth = element_mean(mesh, fields.phi_epi)
     found = {}
-    for wall, mask in wall_masks(mesh, fields).items():
+    masks = (_whole_walls if wanted is None else wall_masks)(mesh, fields)
+    for wall, mask in masks.items():
         # the right half of the septum is seen from the right cavity: turn it over
         side = np.where((wall == SEPTUM) & ~asked.from_left, -1.0, 1.0)[mask]
         at = (across if wall == SEPTUM else depth)[mask]

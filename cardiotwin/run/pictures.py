@@ -101,10 +101,16 @@ def _fibre_angles(experiment: Experiment, folder: Path, twin: Twin, found: dict)
     from cardiotwin.results.fibre_figure import fibre_angles
 
     profiles = wall_angles(twin, experiment.fibres)
-    found["fibres"] = {
-        wall: {f"mean_{kind}_error_deg": profile.mean_error for kind, profile in of.items()}
+    errors = {
+        wall: {
+            f"mean_{kind}_error_deg": profile.mean_error
+            for kind, profile in of.items()
+            if profile.mean_error is not None
+        }
         for wall, of in profiles.items()
     }
+    if any(errors.values()):
+        found["fibres"] = errors
     return fibre_angles(folder / FIBRES, profiles)
 
 
