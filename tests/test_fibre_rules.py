@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cardiotwin.anatomy._frames import element_mean
-from cardiotwin.anatomy._labels import valve_rings
+from cardiotwin.anatomy._valves import points_behind, valve_rings
 from cardiotwin.anatomy.coordinates import ventricular_fields
 from cardiotwin.anatomy.fibre_profile import (
     LEFT,
@@ -23,10 +23,11 @@ from cardiotwin.anatomy.fibre_rules import (
     wall_geometry,
 )
 from cardiotwin.anatomy.fibres import Fibres, fibres_by_rule, ldrb
-from cardiotwin.anatomy.formats import read_mesh
+from cardiotwin.anatomy.formats import read_mesh, write_mesh
 from cardiotwin.anatomy.idealised import biventricle
 from cardiotwin.anatomy.naming import VALVES, standard_surface
 from cardiotwin.anatomy.outflow import valve_fields
+from cardiotwin.anatomy.topology import match_faces
 from cardiotwin.config import build, load
 from cardiotwin.results import fibre_angles
 from cardiotwin.twin import Anatomy
@@ -222,13 +223,25 @@ def test_rings_go_to_the_nearest_valve(heart):
     for valve, name in names.items():
         nodes = np.unique(heart.surfaces[valve])
         removed[name] = np.resize(nodes, (len(nodes) // 4, 4))
-    found = valve_rings(heart.points, surfaces, removed)
+    behind = points_behind(heart.points, removed)
+    assert set(behind) == set(VALVES)
+    found = valve_rings(heart.points, surfaces, behind)
     assert set(found) == set(VALVES)
     for valve in VALVES:
         ours = np.isin(found[valve], heart.surfaces[valve]).all(axis=1)
         assert ours.mean() > 0.8, valve
-    assert valve_rings(heart.points, heart.surfaces, removed) == {}  # named ones stay
-    assert valve_rings(heart.points, surfaces, {"liver": removed["RA"]}) == {}
+    assert valve_rings(heart.points, heart.surfaces, behind) == {}  # named ones stay
+    assert points_behind(heart.points, {"liver": removed["RA"]}) == {}
+
+
+@pytest.mark.parametrize("name", ["heart.vtu", "heart.msh", "heart.pts"])
+def test_valves_survive_files_although_they_overlap_the_base(heart, tmp_path, name):
+    write_mesh(tmp_path / name, heart)
+    again = read_mesh(tmp_path / name)
+    assert set(again.surfaces) == set(heart.surfaces)
+    for surface, faces in heart.surfaces.items():
+        assert len(match_faces(again.surfaces[surface], faces)) == len(faces)
+        assert (match_faces(again.surfaces[surface], faces) >= 0).all()
 
 
 # -- Profiles and their picture --------------------------------------------------------------------

@@ -12,8 +12,8 @@ from cardiotwin.anatomy._labels import (
     cut_surfaces,
     region_labels,
     surfaces_by_name,
-    valve_rings,
 )
+from cardiotwin.anatomy._valves import points_behind, valve_rings
 from cardiotwin.anatomy.mesh import outward
 from cardiotwin.anatomy.naming import NameMap
 from cardiotwin.anatomy.topology import boundary_faces, signed_volumes, unique_edges
@@ -73,7 +73,8 @@ class Draft:
                 self.surfaces = cut_surfaces(
                     boundary, self.surfaces, self.removed, set(self.removed_regions)
                 )
-                self.surfaces |= valve_rings(self.points, self.surfaces, self.removed_regions)
+                behind = points_behind(self.points, self.removed_regions)
+                self.surfaces |= valve_rings(self.points, self.surfaces, behind)
             else:
                 self._trim(boundary)
         used = np.zeros(len(self.points), bool)

@@ -3,15 +3,12 @@
 from pathlib import Path
 
 import numpy as np
-from scipy.spatial import KDTree
 
 from cardiotwin.anatomy._filemesh import REGION, SURFACE, FileMesh, Solid
 from cardiotwin.anatomy.mesh import STANDARD_REGIONS, STANDARD_SURFACES, outward
 from cardiotwin.anatomy.naming import (
-    VALVE_PLACES,
     VALVES,
     NameMap,
-    leads_to,
     renamed,
     standard_region,
     standard_surface,
@@ -123,40 +120,6 @@ def cut_surfaces(
         name = around or rest
         kept[name] = np.concatenate([kept[name], patch]) if name in kept else patch
     return kept
-
-
-def valve_rings(
-    points: np.ndarray, surfaces: dict[str, np.ndarray], removed: dict[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """The rings of the valves that no surface names, where atria and arteries were cut off.
-
-    Faces of the base that reach an endocardium, each given to the valve whose atrium or artery is
-    nearest.
-
-    Args:
-        points: nodes of the whole.
-        surfaces: name -> faces of the part, in the numbering of the whole.
-        removed: elements that were cut away, by the name of their region.
-    """
-    found: dict[str, np.ndarray] = {}
-    for endocardium in ("endo_lv", "endo_rv"):
-        if endocardium not in surfaces or "base" not in surfaces:
-            continue
-        base = surfaces["base"]
-        ring = base[np.isin(base, surfaces[endocardium]).any(axis=1)]
-        behind = {
-            valve: [np.unique(cells) for name, cells in removed.items() if leads_to(name, valve)]
-            for valve, (closes, _) in VALVE_PLACES.items()
-            if closes == endocardium
-        }
-        behind = {valve: nodes for valve, nodes in behind.items() if nodes}
-        if not behind or not len(ring):
-            continue
-        centres = points[ring].mean(axis=1)
-        away = [KDTree(points[np.concatenate(own)]).query(centres)[0] for own in behind.values()]
-        nearest = np.argmin(away, axis=0)
-        found |= {valve: ring[nearest == k] for k, valve in enumerate(behind)}
-    return {name: faces for name, faces in found.items() if len(faces) and name not in surfaces}
 
 
 def _patches(bare: np.ndarray, removed: np.ndarray) -> list[tuple[np.ndarray, bool]]:
