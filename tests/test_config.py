@@ -496,6 +496,9 @@ FILES = tuple(f"mesh={x}" for x in ("file", "voxels", "labels", "image", "image_
 # What a leaf leaves open on purpose, and what makes building it quick.
 FILLED = {
     "mesh=file": ["mesh.path=heart.vtu"],
+    "fibres=from_file": ["fibres.path=fibres.vtk"],
+    # the heart of the package, which carries fibres
+    "fibres=from_heart": ["fibres.heart.path=${packaged:meshes/biventricle_coarse.vtu}"],
     "mesh=voxels": ["mesh.image=heart.nii.gz"],
     "mesh=image": ["mesh.image=labels.nii.gz"],
     "mesh=image_voxels": ["mesh.image=labels.nii.gz"],

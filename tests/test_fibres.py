@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from cardiotwin.anatomy._frames import bislerp
 from cardiotwin.anatomy.coordinates import VentricularFields, heart_axes, ventricular_fields
-from cardiotwin.anatomy.fibres import Fibres, _bislerp, fibres_from_mesh, helix_angle, ldrb
+from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh, helix_angle, ldrb
 from cardiotwin.anatomy.formats import read_mesh
 from cardiotwin.anatomy.idealised import BiventricleShape, biventricle, slab
 from cardiotwin.anatomy.mesh import Mesh
@@ -375,14 +376,14 @@ def test_bislerp_ignores_half_turns_and_reaches_both_ends():
     rng = np.random.default_rng(0)
     first = Rotation.random(200, rng=rng).as_matrix()
     second = Rotation.random(200, rng=rng).as_matrix()
-    middle = _bislerp(first, second, np.full(200, 0.5))
+    middle = bislerp(first, second, np.full(200, 0.5))
     for signs in ((1, -1, -1), (-1, 1, -1), (-1, -1, 1)):
-        again = _bislerp(first * np.array(signs), second, np.full(200, 0.5))
+        again = bislerp(first * np.array(signs), second, np.full(200, 0.5))
         np.testing.assert_allclose(np.abs(np.einsum("eij,eij->ej", middle, again)), 1.0, atol=1e-9)
     for weight, end in ((0.0, first), (1.0, second)):
-        reached = _bislerp(first, second, np.full(200, weight))
+        reached = bislerp(first, second, np.full(200, weight))
         np.testing.assert_allclose(np.abs(np.einsum("eij,eij->ej", reached, end)), 1.0, atol=1e-9)
-    np.testing.assert_allclose(_bislerp(first, first, np.full(200, 0.3)), first, atol=1e-12)
+    np.testing.assert_allclose(bislerp(first, first, np.full(200, 0.3)), first, atol=1e-12)
 
 
 # -- Fibres from the mesh --------------------------------------------------------------------------

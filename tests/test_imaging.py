@@ -27,12 +27,14 @@ from cardiotwin.anatomy.imaging import (
     write_heart,
 )
 from cardiotwin.anatomy.label_table import Part, choose_table, read_label_table
+from cardiotwin.anatomy.naming import VALVE_PLACES, VALVES
 from cardiotwin.anatomy.quality import quality
 from cardiotwin.anatomy.topology import areas
 from cardiotwin.cli import main
 
 SPACING = 2.0
 SURFACES = {"epi", "endo_lv", "endo_rv", "base"}
+WITH_VALVES = SURFACES | set(VALVES)
 
 
 def heart(labels, affine, table=TABLE, **options):
@@ -205,8 +207,12 @@ def test_septum_lies_between_the_cavities(mesh):
 
 
 def test_surfaces_cover_the_boundary_and_lie_where_they_should(mesh):
-    assert mesh.surfaces.keys() == SURFACES
-    assert sum(len(f) for f in mesh.surfaces.values()) == len(mesh.boundary_faces())
+    assert mesh.surfaces.keys() == WITH_VALVES
+    assert sum(len(mesh.surfaces[k]) for k in SURFACES) == len(mesh.boundary_faces())
+    for valve, (endocardium, _) in VALVE_PLACES.items():
+        ring = mesh.surfaces[valve]
+        assert np.isin(ring, mesh.surfaces["base"]).all()
+        assert np.isin(ring, mesh.surfaces[endocardium]).any(axis=1).all()
     middle = {k: mesh.points[f].mean(axis=1) for k, f in mesh.surfaces.items()}
     radius = np.sqrt(((middle["endo_lv"] / LV) ** 2).sum(axis=1))
     assert np.quantile(np.abs(radius - 1.0), 0.95) < 0.08
@@ -249,7 +255,7 @@ def test_too_long_edges_are_told(plain):
 
 def test_voxels_have_the_same_surfaces(plain, mesh, tmp_path):
     voxels = heart_voxels(plain)
-    assert voxels.surfaces.keys() == SURFACES
+    assert voxels.surfaces.keys() == WITH_VALVES
     assert voxels.volume() == pytest.approx(mesh.volume(), rel=0.02)
     share = {k: len(f) / len(voxels.boundary_faces()) for k, f in voxels.surfaces.items()}
     other = {k: len(f) / len(mesh.boundary_faces()) for k, f in mesh.surfaces.items()}
@@ -429,7 +435,7 @@ def test_command_makes_a_mesh_and_a_picture(tmp_path, capsys):
     same = mesh_from_image(path, edge_length=2.5, spacing=2.0)
     assert np.array_equal(same.points, read_mesh(out).points)
     voxels = voxels_from_image(path, labels="ct", spacing=2.0)
-    assert voxels.surfaces.keys() == SURFACES
+    assert voxels.surfaces.keys() == WITH_VALVES
     with pytest.raises(ValueError, match="neither a file nor one of acdc"):
         voxels_from_image(path, labels="nothing")
 
@@ -458,7 +464,7 @@ def test_whole_heart_from_ct(data, tabulate):
         assert after == pytest.approx(before, rel=0.02)
     assert handedness(found.grid) > 0.8
     made = heart_mesh(found, 2.5)
-    assert made.surfaces.keys() == SURFACES
+    assert made.surfaces.keys() == WITH_VALVES
     assert quality(made).slivers == 0
     fibres = ldrb(made)
     np.testing.assert_allclose(np.linalg.norm(fibres.fibre, axis=1), 1.0, atol=1e-9)

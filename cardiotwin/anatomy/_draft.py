@@ -8,7 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from cardiotwin.anatomy._filemesh import FileMesh, solid
-from cardiotwin.anatomy._labels import cut_surfaces, region_labels, surfaces_by_name
+from cardiotwin.anatomy._labels import (
+    cut_surfaces,
+    region_labels,
+    surfaces_by_name,
+)
+from cardiotwin.anatomy._valves import points_behind, valve_rings
 from cardiotwin.anatomy.mesh import outward
 from cardiotwin.anatomy.naming import NameMap
 from cardiotwin.anatomy.topology import boundary_faces, signed_volumes, unique_edges
@@ -27,7 +32,7 @@ class Draft:
     cell_data: dict[str, np.ndarray]
     region_names: dict[int, str]
     removed: np.ndarray | None = None
-    removed_regions: set[str] = field(default_factory=set)
+    removed_regions: dict[str, np.ndarray] = field(default_factory=dict)
 
     def volume(self) -> float:
         """Sum of the volumes, mm3."""
@@ -50,7 +55,9 @@ class Draft:
         mask = self._mask([wanted] if isinstance(wanted, (str, int)) else list(wanted))
         kept = set(np.unique(self.regions[mask]).tolist())
         self.removed = self.cells[~mask]
-        self.removed_regions = {v for k, v in self.region_names.items() if k not in kept}
+        self.removed_regions = {
+            v: self.cells[self.regions == k] for k, v in self.region_names.items() if k not in kept
+        }
         self.cells, self.regions = self.cells[mask], self.regions[mask]
         self.cell_data = {name: values[mask] for name, values in self.cell_data.items()}
         self.region_names = {k: v for k, v in self.region_names.items() if k in kept}
@@ -64,8 +71,10 @@ class Draft:
             boundary = boundary_faces(self.cells)
             if self.removed is not None and len(self.removed):
                 self.surfaces = cut_surfaces(
-                    boundary, self.surfaces, self.removed, self.removed_regions
+                    boundary, self.surfaces, self.removed, set(self.removed_regions)
                 )
+                behind = points_behind(self.points, self.removed_regions)
+                self.surfaces |= valve_rings(self.points, self.surfaces, behind)
             else:
                 self._trim(boundary)
         used = np.zeros(len(self.points), bool)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from cardiotwin.anatomy._fibre_fields import average_to_elements, take_directions
-from cardiotwin.anatomy._filemesh import solid
+from cardiotwin.anatomy._filemesh import FileMesh, solid
 from cardiotwin.anatomy._open import open_file
 
 
@@ -37,11 +37,7 @@ def directions_from_file(
     parts = solid(path, content)
     by_element = take_directions(path, parts.cells, {}, parts.cell_data)
     if not by_element:
-        raise ValueError(
-            f"{path}: no fibre direction among its fields "
-            f"{sorted({*content.point_data, *parts.cell_data})}: call a field of three components "
-            "'fibre' (and one 'sheet')"
-        )
+        raise ValueError(_no_field(path, {*content.point_data, *parts.cell_data}))
     centres, places = content.points[parts.cells].mean(axis=1), points[cells].mean(axis=1)
     nearest = match_by_position(path, places, centres, tolerance, "elements")
     return {name: values[nearest] for name, values in by_element.items()}
@@ -66,3 +62,39 @@ def match_by_position(
             "mesh, its unit, or a larger tolerance"
         )
     return np.asarray(nearest)
+
+
+def read_directions(
+    path: Path, unit: str | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Points in mm, fibre and, where the file has it, sheet directions of a file [samples, 3].
+
+    Args:
+        path: a mesh or points alone, with a vector field of a known name at nodes or elements.
+        unit: unit of the file's coordinates, mm when left out.
+
+    Raises:
+        ValueError: the file has no such field.
+    """
+    content = open_file(path, unit)
+    none = np.empty((0, 4), int)
+    found = take_directions(path, none, {}, content.point_data, average=False)
+    places = content.points
+    if "fibre" not in found and content.blocks:
+        parts = solid(path, content)
+        found = take_directions(path, parts.cells, {}, parts.cell_data)
+        places = content.points[parts.cells].mean(axis=1)
+    if "fibre" not in found:
+        raise ValueError(_no_field(path, {*content.point_data, *_fields_of(content)}))
+    return places, found["fibre"], found.get("sheet")
+
+
+def _fields_of(content: FileMesh) -> set[str]:
+    return {name for block in content.blocks for name in block.data}
+
+
+def _no_field(path: Path, names: set[str]) -> str:
+    return (
+        f"{path}: no fibre direction among its fields {sorted(names)}: call a field of three "
+        "components 'fibre' (and one 'sheet')"
+    )

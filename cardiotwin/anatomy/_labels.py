@@ -6,7 +6,13 @@ import numpy as np
 
 from cardiotwin.anatomy._filemesh import REGION, SURFACE, FileMesh, Solid
 from cardiotwin.anatomy.mesh import STANDARD_REGIONS, STANDARD_SURFACES, outward
-from cardiotwin.anatomy.naming import NameMap, renamed, standard_region, standard_surface
+from cardiotwin.anatomy.naming import (
+    VALVES,
+    NameMap,
+    renamed,
+    standard_region,
+    standard_surface,
+)
 from cardiotwin.anatomy.topology import TETRA_FACES, component_labels, match_faces
 
 # Cell arrays that label regions and surfaces, the telling names first.
@@ -87,10 +93,10 @@ def cut_surfaces(
 ) -> dict[str, np.ndarray]:
     """Surfaces of a part that was cut out, with what the cut laid bare as one more.
 
-    Standard surfaces keep the faces on the part's boundary; another surface is kept when all of it
-    is there. The rest of the boundary becomes "base", or "cut" where a ventricular region was cut
-    away, in patches that the cut touched; a patch away from it is a hole in the file's labels and
-    goes to the standard surface around it.
+    Standard surfaces and valves keep the faces on the part's boundary; another surface is kept when
+    all of it is there. The rest of the boundary becomes "base", or "cut" where a ventricular
+    region was cut away, in patches that the cut touched; a patch away from it is a hole in the
+    file's labels and goes to the standard surface around it.
 
     Args:
         boundary: boundary faces of the part, in the numbering of the whole.
@@ -104,7 +110,8 @@ def cut_surfaces(
         on_boundary = outward(faces, boundary)
         if name in STANDARD_SURFACES:
             covered[match_faces(on_boundary, boundary)] = True
-        if len(on_boundary) and (name in STANDARD_SURFACES or len(on_boundary) == len(faces)):
+        known = name in STANDARD_SURFACES or name in VALVES
+        if len(on_boundary) and (known or len(on_boundary) == len(faces)):
             kept[name] = on_boundary
     bare = boundary[~covered]
     rest = "cut" if removed_regions & set(STANDARD_REGIONS) else "base"

@@ -105,7 +105,7 @@ def ventricular_fields(mesh: Mesh) -> VentricularFields:
     stiffness = stiffness_matrix(mesh.points, mesh.cells)
     nodes = {k: np.unique(named_surface(mesh, k)) for k in ("epi", "endo_lv", "endo_rv")}
     base = base_nodes(mesh)
-    apex = _apex_nodes(mesh, nodes["epi"])
+    apex = apex_nodes(mesh, nodes["epi"])
     epi, lv, rv = solve_shares(stiffness, [nodes[k] for k in ("epi", "endo_lv", "endo_rv")])
     interventricular, _ = solve_shares(stiffness, [nodes["endo_lv"], nodes["endo_rv"]])
     _, height = solve_shares(stiffness, [apex, np.setdiff1d(base, apex)])
@@ -144,8 +144,13 @@ def farthest_from_opening(
     return opening + distance.max() * direction / np.linalg.norm(direction)
 
 
-def _apex_nodes(mesh: Mesh, epicardium: Int[np.ndarray, " n"]) -> Int[np.ndarray, " apex"]:
-    """Epicardial nodes around the point where the long axis leaves the left ventricle."""
+def apex_nodes(mesh: Mesh, epicardium: Int[np.ndarray, " n"]) -> Int[np.ndarray, " apex"]:
+    """Epicardial nodes around the point where the long axis leaves the left ventricle.
+
+    Args:
+        mesh: with the surface "endo_lv".
+        epicardium: nodes of its surface "epi".
+    """
     opening = opening_centre(mesh, "endo_lv")
     inner = farthest_from_opening(mesh, "endo_lv", opening)
     length = np.linalg.norm(opening - inner)

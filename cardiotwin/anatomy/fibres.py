@@ -12,18 +12,29 @@ from typing import Any
 
 import equinox as eqx
 import numpy as np
-import scipy.sparse as sp
 from jaxtyping import Float
-from scipy.spatial import KDTree
-from scipy.spatial.transform import Rotation
 
+from cardiotwin.anatomy._frames import (
+    ElementVectors,
+    bislerp,
+    borrowed,
+    element_mean,
+    oriented,
+    smooth_gradients,
+    unit,
+)
 from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, ventricular_fields
+from cardiotwin.anatomy.fibre_rules import (
+    FibreRule,
+    SeptumAngles,
+    WallAngles,
+    WallGeometry,
+    rule_angles,
+    wall_geometry,
+)
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.outflow import ValveFields, valve_fields
 from cardiotwin.anatomy.voxels import Voxels
-from cardiotwin.numerics.fem import p1_geometry
-
-ElementVectors = Float[np.ndarray, "elements 3"]
-Frames = Float[np.ndarray, "elements 3 3"]
 
 # Sine of the angle between the longitudinal and the transmural gradient below which they do not
 # span a frame.
@@ -40,13 +51,20 @@ class Fibres(eqx.Module):
         sheet: in the sheet, across the myocytes, about transmural.
         normal: fibre x sheet.
         replaced: number of elements that took the directions of their nearest neighbour, because
-            the rule left theirs undefined.
+            the rule left theirs undefined or no sample was near.
+        note: where they came from, for people; empty where a rule or the mesh gave them.
     """
 
     fibre: ElementVectors
     sheet: ElementVectors
     normal: ElementVectors
     replaced: int = eqx.field(static=True, default=0)
+    note: str = eqx.field(static=True, default="")
+
+    def repeated(self, times: int) -> "Fibres":
+        """Each element's directions so many times, as for the tetrahedra of a voxel."""
+        axes = (np.repeat(axis, times, axis=0) for axis in (self.fibre, self.sheet, self.normal))
+        return Fibres(*axes, replaced=self.replaced, note=self.note)
 
 
 def ldrb(
@@ -56,7 +74,12 @@ def ldrb(
     alpha_epi: float = -60.0,
     beta_endo: float = -20.0,
     beta_epi: float = 20.0,
+    rv: WallAngles | None = None,
+    septum: SeptumAngles | None = None,
+    outflow: WallAngles | None = None,
+    left_share: float = 0.5,
     fields: VentricularFields | None = None,
+    valves: ValveFields | None = None,
 ) -> Fibres:
     """Rule-based fibres of both ventricles from Laplace solutions (LDRB).
 
@@ -72,13 +95,24 @@ def ldrb(
     3. Gradients are averaged to the nodes and back, which removes the scatter of the gradients of
        single elements at a ragged base.
 
+    With `outflow` the longitudinal direction and the angles turn into those of the outflow tracts
+    towards the aortic and the pulmonary valve (Doste et al. 2019, doi:10.1002/cnm.3185).
+
     Args:
         mesh: with the surfaces "epi", "endo_lv", "endo_rv" and "base".
         alpha_endo: helix angle on both endocardia in degrees.
         alpha_epi: helix angle on the epicardium in degrees.
         beta_endo: sheet angle on both endocardia in degrees.
         beta_epi: sheet angle on the epicardium in degrees.
+        rv: angles of the right free wall and, unless given, the right side of the septum; those
+            above when left out.
+        septum: angles of both sides of the septum; those of the endocardia when left out.
+        outflow: angles at the aortic and the pulmonary valve; the mesh then needs the surfaces
+            "mitral", "aortic", "tricuspid" and "pulmonary" too.
+        left_share: depth in the septum, from 0 on its left to 1 on its right side, at which both
+            angles pass through zero.
         fields: `ventricular_fields(mesh)`, where already computed.
+        valves: `valve_fields(mesh, fields)`, where already computed; unused without `outflow`.
 
     Returns:
         Directions per element.
@@ -86,32 +120,31 @@ def ldrb(
     Raises:
         ValueError: a surface is missing, or an angle is not within -90 to 90 degrees.
     """
-    angles = {"alpha_endo": alpha_endo, "alpha_epi": alpha_epi}
-    angles |= {"beta_endo": beta_endo, "beta_epi": beta_epi}
-    for name, angle in angles.items():
-        if not -90.0 <= angle <= 90.0:
-            raise ValueError(f"{name} must lie within -90 and 90 degrees, got {angle!r}")
+    lv = WallAngles(alpha_endo, alpha_epi, beta_endo, beta_epi)
+    rule = FibreRule(lv, rv, septum, outflow, left_share)
     fields = ventricular_fields(mesh) if fields is None else fields
-    up, to_left, to_right, out = _gradients(
-        mesh, fields.apicobasal, fields.phi_lv, fields.phi_rv, fields.phi_epi
-    )
-    left, left_sine = _axes(up, -to_left)
-    right, right_sine = _axes(up, to_right)
-    outer, outer_sine = _axes(up, out)
-    depth = _element_mean(mesh, fields.phi_epi)
-    across = np.clip(1.0 - _element_mean(mesh, fields.interventricular), 0.0, 1.0)
-    # Seen from the left endocardium outward, as in the septum, the right wall lies inside out: its
-    # angles change their sign.
-    side = 1.0 - 2.0 * across
-    alpha = np.radians((1.0 - depth) * alpha_endo + depth * alpha_epi)
-    beta = np.radians((1.0 - depth) * beta_endo + depth * beta_epi)
-    inner = _bislerp(
-        _orient(left, side * alpha, side * beta), _orient(right, side * alpha, side * beta), across
-    )
-    frames = _bislerp(inner, _orient(outer, alpha, beta), depth)
+    if outflow is not None and valves is None:
+        valves = valve_fields(mesh, fields)
+    geometry = wall_geometry(mesh, fields, None if outflow is None else valves)
+    return fibres_by_rule(mesh, rule, geometry)
+
+
+def fibres_by_rule(mesh: Mesh, rule: FibreRule, geometry: WallGeometry) -> Fibres:
+    """Directions that a rule asks for, as `ldrb`.
+
+    Args:
+        mesh: of both ventricles.
+        rule: its angles.
+        geometry: `wall_geometry(mesh, fields, valves)`.
+    """
+    (left, left_sine), (right, right_sine), (outer, outer_sine) = geometry[:3]
+    depth, across = geometry.depth, geometry.across
+    within, outside = (np.radians(angles) for angles in rule_angles(rule, geometry))
+    inner = bislerp(oriented(left, *within), oriented(right, *within), across)
+    frames = bislerp(inner, oriented(outer, *outside), depth)
     inner_sine = np.where(across < 0.5, left_sine, right_sine)
     defined = np.where(depth < 0.5, inner_sine, outer_sine) >= _SMALLEST_SINE
-    frames = _borrow(mesh, frames, defined)
+    frames = borrowed(mesh, frames, defined)
     fibre, sheet = frames[:, :, 0], frames[:, :, 2]
     return Fibres(fibre, sheet, np.cross(fibre, sheet), int((~defined).sum()))
 
@@ -131,10 +164,10 @@ def helix_angle(
         fields: `ventricular_fields(mesh)`.
         axes: `heart_axes(mesh)`.
     """
-    left = _element_mean(mesh, fields.interventricular) >= 0.5
-    to_left, to_right = _gradients(mesh, fields.phi_lv, fields.phi_rv)
-    outward = -_unit(np.where(left[:, None], to_left, to_right))
-    around = _unit(np.cross(axes.apex_to_base, outward))
+    left = element_mean(mesh, fields.interventricular) >= 0.5
+    to_left, to_right = smooth_gradients(mesh, fields.phi_lv, fields.phi_rv)
+    outward = -unit(np.where(left[:, None], to_left, to_right))
+    around = unit(np.cross(axes.apex_to_base, outward))
     along = np.cross(outward, around)
     angle = np.degrees(
         np.arctan2(np.einsum("ei,ei->e", fibre, along), np.einsum("ei,ei->e", fibre, around))
@@ -193,7 +226,7 @@ def mean_fibres(fibres: Fibres, group: int) -> Fibres:
     along = np.linalg.eigh(fibre)[1][..., -1]
     across = np.eye(3) - along[:, :, None] * along[:, None]
     sheet = np.linalg.eigh(across @ sheet @ across)[1][..., -1]
-    return Fibres(along, sheet, np.cross(along, sheet))
+    return Fibres(along, sheet, np.cross(along, sheet), fibres.replaced, fibres.note)
 
 
 def _frames(fields: Mapping[str, Any], elements: int, largest_deviation: float) -> Fibres:
@@ -214,7 +247,7 @@ def _frames(fields: Mapping[str, Any], elements: int, largest_deviation: float) 
             )
     else:
         sheet = np.eye(3)[np.argmin(np.abs(fibre), axis=1)]
-    sheet = _unit(sheet - fibre * np.einsum("ei,ei->e", fibre, sheet)[:, None])
+    sheet = unit(sheet - fibre * np.einsum("ei,ei->e", fibre, sheet)[:, None])
     return Fibres(fibre, sheet, np.cross(fibre, sheet))
 
 
@@ -243,107 +276,3 @@ def _direction(fields: Mapping[str, Any], elements: int, name: str) -> ElementVe
             "rule (ldrb)"
         )
     return field / length[:, None]
-
-
-def _element_mean(mesh: Mesh, field: np.ndarray) -> Float[np.ndarray, " elements"]:
-    return field[mesh.cells].mean(axis=1)
-
-
-def _gradients(mesh: Mesh, *fields: np.ndarray) -> list[ElementVectors]:
-    """Gradients of nodal fields, averaged to the nodes and back to the elements.
-
-    The gradient within one element is off where the mesh is coarse or its boundary ragged (as the
-    base of a segmented heart is); the volume-weighted mean at the nodes is more accurate.
-    """
-    shapes, volumes = p1_geometry(mesh.points, mesh.cells)
-    nodes, corners = len(mesh.points), mesh.cells.ravel()
-    share = sp.csr_matrix(
-        (np.repeat(volumes, 4), (corners, np.repeat(np.arange(len(volumes)), 4))),
-        shape=(nodes, len(volumes)),
-    )
-    weight = np.bincount(corners, np.repeat(volumes, 4), nodes)[:, None]
-    means = []
-    for field in fields:
-        at_nodes = (share @ np.einsum("eai,ea->ei", shapes, field[mesh.cells])) / weight
-        means.append(at_nodes[mesh.cells].mean(axis=1))
-    return means
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(length, np.finfo(np.float64).tiny)
-
-
-def _axes(up: ElementVectors, through: ElementVectors) -> tuple[Frames, np.ndarray]:
-    """Frames (circumferential, longitudinal, transmural), and how well they are defined.
-
-    Returns:
-        Columns e0 = e1 x e2, e1 along `up`, e2 the part of `through` perpendicular to it; and the
-        sine of the angle between the two, zero where a gradient vanishes.
-    """
-    e1 = _unit(up)
-    across = _unit(through)
-    across -= e1 * np.einsum("ei,ei->e", e1, across)[:, None]
-    sine = np.where(np.linalg.norm(e1, axis=1) > 0.5, np.linalg.norm(across, axis=1), 0.0)
-    spare = np.eye(3)[np.argmin(np.abs(e1), axis=1)]  # any frame where there is none
-    spare -= e1 * np.einsum("ei,ei->e", e1, spare)[:, None]
-    e1 = np.where(np.linalg.norm(e1, axis=1, keepdims=True) > 0.5, e1, np.roll(spare, 1, axis=1))
-    e2 = _unit(np.where(sine[:, None] > 1e-6, across, spare))
-    return np.stack([np.cross(e1, e2), e1, e2], axis=2), sine
-
-
-def _orient(frames: Frames, alpha: np.ndarray, beta: np.ndarray) -> Frames:
-    """Turn frames by the helix angle about e2, then by the sheet angle about the fibre; radians."""
-    e0, e1, e2 = (frames[:, :, k] for k in range(3))
-    cos_a, sin_a, cos_b, sin_b = (
-        function(angle)[:, None] for angle in (alpha, beta) for function in (np.cos, np.sin)
-    )
-    fibre = cos_a * e0 + sin_a * e1
-    upward = cos_a * e1 - sin_a * e0
-    return np.stack([fibre, cos_b * upward - sin_b * e2, sin_b * upward + cos_b * e2], axis=2)
-
-
-def _bislerp(first: Frames, second: Frames, weight: np.ndarray) -> Frames:
-    """Interpolate frames whose axes have no sign: Bayer's bidirectional spherical interpolation.
-
-    Half turns about its own axes (q i, q j, q k) leave a frame the same; the one nearest to the
-    second frame is interpolated to it, along the shorter of the two ways round.
-    """
-    x, y, z, w = (q := Rotation.from_matrix(first).as_quat()).T
-    other = Rotation.from_matrix(second).as_quat()
-    turned = np.stack(
-        [
-            q,
-            np.stack([w, z, -y, -x], axis=1),
-            np.stack([-z, w, x, -y], axis=1),
-            np.stack([y, -x, w, -z], axis=1),
-        ]
-    )
-    cosine = np.einsum("kei,ei->ke", turned, other)
-    best = np.argmax(np.abs(cosine), axis=0)
-    rows = np.arange(len(best))
-    cosine = cosine[best, rows]
-    start = turned[best, rows] * np.where(cosine < 0.0, -1.0, 1.0)[:, None]
-    angle = np.arccos(np.clip(np.abs(cosine), 0.0, 1.0))
-    sine = np.sin(angle)
-    near = sine < 1e-6
-    safe = np.where(near, 1.0, sine)
-    a = np.where(near, 1.0 - weight, np.sin((1.0 - weight) * angle) / safe)
-    b = np.where(near, weight, np.sin(weight * angle) / safe)
-    return Rotation.from_quat(a[:, None] * start + b[:, None] * other).as_matrix()
-
-
-def _borrow(mesh: Mesh, frames: Frames, defined: np.ndarray) -> Frames:
-    """Give elements without a frame that of the nearest element with one."""
-    if defined.all():
-        return frames
-    if not defined.any():
-        raise ValueError(
-            "no element has a fibre direction: the longitudinal and transmural gradients are "
-            "parallel everywhere; check the labels of the surfaces"
-        )
-    centres = mesh.points[mesh.cells].mean(axis=1)
-    _, nearest = KDTree(centres[defined]).query(centres[~defined])
-    filled = frames.copy()
-    filled[~defined] = frames[defined][nearest]
-    return filled

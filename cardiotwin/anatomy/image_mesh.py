@@ -11,6 +11,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from cardiotwin._types import Millimetres
+from cardiotwin.anatomy._valves import valve_rings
 from cardiotwin.anatomy._walls import FARTHEST_RIM, rim_distances
 from cardiotwin.anatomy.imaging import (
     HeartImage,
@@ -19,7 +20,7 @@ from cardiotwin.anatomy.imaging import (
     read_label_image,
 )
 from cardiotwin.anatomy.label_table import CAVITIES, TISSUE, VESSELS, Part, table_for
-from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.anatomy.stuffing import cube_edge, stuff
 from cardiotwin.anatomy.topology import (
     areas,
@@ -32,6 +33,12 @@ from cardiotwin.anatomy.voxels import Voxels, label_pieces
 
 REGIONS = {1: "lv", 2: "rv", 3: "septum"}
 _ENDOCARDIA = {Part.LV_CAVITY: "endo_lv", Part.RV_CAVITY: "endo_rv"}
+_BEHIND = {
+    "mitral": Part.LA,
+    "aortic": Part.AORTA,
+    "tricuspid": Part.RA,
+    "pulmonary": Part.PULMONARY_ARTERY,
+}
 # Standard deviation, in voxels, of the smoothing whose level set is the surface of tetrahedra.
 _WIDTH = 1.0
 _BEYOND = 0.75  # voxels from a face outwards to where the part is that it faces
@@ -44,8 +51,9 @@ _HOLE_FROM_RIM = 3.0  # edges
 def heart_voxels(heart: HeartImage) -> Voxels:
     """The tissue of a heart as a voxel grid with its surfaces.
 
-    Regions are 1 "lv", 2 "rv" and 3 "septum"; surfaces "epi", "endo_lv", "endo_rv" and "base".
-    Shares of scar and border zone become cell data.
+    Regions are 1 "lv", 2 "rv" and 3 "septum"; surfaces "epi", "endo_lv", "endo_rv" and "base", and
+    the rings of those valves whose atrium or artery the image has. Shares of scar and border zone
+    become cell data.
 
     Raises:
         ValueError: the tissue falls into pieces.
@@ -132,7 +140,8 @@ def heart_mesh(heart: HeartImage, edge_length: Millimetres = 1.5) -> Mesh:
 
     Returns:
         The mesh, with regions 1 "lv", 2 "rv", 3 "septum", the surfaces "epi", "endo_lv", "endo_rv"
-        and "base", and shares of scar and border zone as cell data.
+        and "base", the rings of the valves whose atrium or artery the image has ("mitral",
+        "aortic", "tricuspid", "pulmonary"), and shares of scar and border zone as cell data.
 
     Raises:
         ValueError: the edge length is not positive or too long for the walls.
@@ -211,7 +220,19 @@ def _surfaces(heart: HeartImage, points: np.ndarray, faces: np.ndarray) -> dict[
         name[beyond == part] = cavity
     name[_on_rim(heart, index, beyond)] = "base"
     name = _without_specks(points, faces, name)
-    return {k: faces[name == k] for k in ("epi", "endo_lv", "endo_rv", "base") if (name == k).any()}
+    named = (name == k for k in STANDARD_SURFACES)
+    surfaces = {k: faces[own] for k, own in zip(STANDARD_SURFACES, named, strict=True) if own.any()}
+    return surfaces | valve_rings(points, surfaces, _behind_valves(heart))
+
+
+def _behind_valves(heart: HeartImage) -> dict[str, np.ndarray]:
+    """Centres of the voxels of the atrium or artery behind each valve that the image has, mm."""
+    places = {valve: np.argwhere(heart.parts == part) for valve, part in _BEHIND.items()}
+    return {
+        valve: heart.to_points((index + 0.5) * heart.spacing)
+        for valve, index in places.items()
+        if len(index)
+    }
 
 
 def _on_rim(heart: HeartImage, index: np.ndarray, beyond: np.ndarray) -> np.ndarray:

@@ -18,6 +18,15 @@ _SEPTUM = ("septum", "interventricular septum", "ventricular septum", "ivs")
 _ENDO = ("endocardium", "endo", "endocardial surface")
 _EPI = ("epicardium", "epi", "epicardial surface")
 _BASE = ("base", "basal plane", "basal surface", "basal")
+VALVES = ("mitral", "aortic", "tricuspid", "pulmonary")
+_VALVE_ENDS = ("", " valve", " annulus", " ring", " valve plane", " valve ring", " valve annulus")
+# At each valve: the endocardium it closes, and what begins behind it (words of names of regions).
+VALVE_PLACES = {
+    "mitral": ("endo_lv", ("left atrium", "left atrial", "la")),
+    "aortic": ("endo_lv", ("aorta", "ascending aorta", "ao")),
+    "tricuspid": ("endo_rv", ("right atrium", "right atrial", "ra")),
+    "pulmonary": ("endo_rv", ("pulmonary artery", "pulmonary trunk", "pa")),
+}
 
 
 def _synonyms() -> tuple[dict[str, str], dict[str, str]]:
@@ -33,6 +42,11 @@ def _synonyms() -> tuple[dict[str, str], dict[str, str]]:
             surfaces |= {f"{text} {word}": "epi" for text in _EPI}
     for word in _REGION_WORDS["rv"]:
         surfaces[f"{word} septum"] = "endo_rv"  # the right-ventricular side of the septum
+    for valve in VALVES:
+        surfaces |= {valve + end: valve for end in _VALVE_ENDS}
+        side = "left" if valve in ("mitral", "aortic") else "right"
+        # the ring of muscle around a valve, as ansys-health-heart names it
+        surfaces[f"interface {side} ventricle myocardium {valve} valve plane"] = valve
     return regions, surfaces
 
 
@@ -55,6 +69,13 @@ def standard_region(name: str) -> str:
 def standard_surface(name: str) -> str:
     """This package's name for a surface ("Right ventricle septum" -> "endo_rv")."""
     return _SURFACE_NAMES.get(_plain(name), name)
+
+
+def leads_to(region: str, valve: str) -> bool:
+    """Whether a region of any name is what begins behind a valve ("Left atrium": "mitral")."""
+    return (
+        _plain(region).removesuffix(" wall").removesuffix(" myocardium") in VALVE_PLACES[valve][1]
+    )
 
 
 def read_name_map(names: Any) -> NameMap:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.spatial import KDTree
 
+from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.ventricular import (
     INSERTION,
@@ -49,14 +50,22 @@ class VentricularMap:
     Args:
         mesh: biventricular, with its surfaces.
         coordinates: of the mesh; worked out when left out.
+        fields: its Laplace solutions, where they are known.
 
     Raises:
         ValueError: coordinates of another mesh; or as `ventricular_coordinates`.
     """
 
-    def __init__(self, mesh: Mesh, coordinates: VentricularCoordinates | None = None):
-        self.mesh = mesh
-        found = ventricular_coordinates(mesh) if coordinates is None else coordinates
+    def __init__(
+        self,
+        mesh: Mesh,
+        coordinates: VentricularCoordinates | None = None,
+        fields: VentricularFields | None = None,
+    ):
+        self.mesh, self._fields = mesh, fields
+        if coordinates is None:
+            coordinates = ventricular_coordinates(mesh, self.fields)
+        found = coordinates
         self.coordinates = found
         if found.values.shape[1] != len(mesh.points) or len(found.side) != len(mesh.cells):
             raise ValueError(
@@ -70,6 +79,13 @@ class VentricularMap:
         self._corners[:, :, 2] = first + wrapped(self._corners[:, :, 2] - first)
         self._tree = KDTree(mesh.points[mesh.cells].mean(axis=1))
         self._inverse = [_Side(mesh, found, self._corners, which) for which in (0, 1)]
+
+    @property
+    def fields(self) -> VentricularFields:
+        """Laplace solutions of the mesh, solved once."""
+        if self._fields is None:
+            self._fields = ventricular_fields(self.mesh)
+        return self._fields
 
     def at(self, points: ArrayLike) -> Place:
         """Coordinates of points.

@@ -1,6 +1,7 @@
 """What a run leaves behind: data files, pictures, a film and a report. Arrays in, files out."""
 
 from cardiotwin.results._files import DiskFull as DiskFull
+from cardiotwin.results.fibre_figure import fibre_angles as fibre_angles
 from cardiotwin.results.figures import action_potentials as action_potentials
 from cardiotwin.results.figures import ecg_paper as ecg_paper
 from cardiotwin.results.film import film as film

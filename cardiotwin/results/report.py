@@ -33,6 +33,7 @@ _CAPTIONS = {
     "ecg": "12-lead ECG",
     "activation": "Activation map",
     "action_potentials": "Action potentials",
+    "fibre_angles": "Fibre angles across the walls",
 }
 # Keys of the summary with a place of their own; every other one gets a table further down.
 _PLACED = {"name", "status", "error", "warnings", "ecg", "environment", "timings_s", "command"}
@@ -41,6 +42,7 @@ _TITLES = {
     "measured_velocity_m_per_s": "Conduction velocity in this beat (m/s)",
     "velocity": "Conduction velocity on this mesh",
     "mesh": "Mesh",
+    "fibres": "Fibre angles against the rule (degrees)",
     "solver": "Solver",
 }
 _HEADLINES = (  # label, path in the summary, unit, digits
@@ -91,7 +93,8 @@ def write_report(
             ``ecg`` (from `cardiotwin.ecg.features.measurements`), ``environment``, ``timings_s``
             and ``command`` have their own places; any other key becomes a table.
         figures: pictures in the order in which they appear, .png or .svg; the keys "ecg",
-            "activation" and "action_potentials" have captions, others are captions themselves.
+            "activation", "action_potentials" and "fibre_angles" have captions, others are captions
+            themselves.
         film: .mp4 or .gif.
         mesh: for the rotatable map, together with `activation_time`.
         activation_time: ms; NaN where a node never activated.

@@ -1,6 +1,7 @@
 """The pictures of a run. A picture that cannot be drawn costs itself, not the run."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,17 @@ import numpy as np
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import as_tetrahedra
 from cardiotwin.ecg.leads import LEAD_NAMES
-from cardiotwin.twin import Twin
+from cardiotwin.twin import Twin, has_walls, wall_angles
 
 from .experiment import Experiment
 from .journal import Journal
 from .recorder import FRAMES, Recorder
 
-ACTIVATION, ECG, ACTION_POTENTIALS, FILM, REPORT = (
+ACTIVATION, ECG, ACTION_POTENTIALS, FIBRES, FILM, REPORT = (
     "activation.png",
     "ecg.png",
     "action_potentials.png",
+    "fibre_angles.png",
     "beat.mp4",
     "report.html",
 )
@@ -48,6 +50,9 @@ def draw(
 
     if output.figures:
         _figures(attempt, experiment, folder, mesh, times, recorder, found)
+        if has_walls(twin):
+            work = partial(_fibre_angles, experiment, folder, twin, found)
+            attempt("fibre_angles", "fibre angles", work)
     if output.film and output.frames_every:
         attempt("film", "film", lambda: _film(folder, mesh))
     if output.report:
@@ -90,6 +95,23 @@ def _figures(attempt, experiment, folder, mesh, times, recorder, found) -> None:
                 folder / ACTION_POTENTIALS, recorder.times, probes, recorder.labels
             ),
         )
+
+
+def _fibre_angles(experiment: Experiment, folder: Path, twin: Twin, found: dict) -> Path:
+    from cardiotwin.results.fibre_figure import fibre_angles
+
+    profiles = wall_angles(twin, experiment.fibres)
+    errors = {
+        wall: {
+            f"mean_{kind}_error_deg": profile.mean_error
+            for kind, profile in of.items()
+            if profile.mean_error is not None
+        }
+        for wall, of in profiles.items()
+    }
+    if any(errors.values()):
+        found["fibres"] = errors
+    return fibre_angles(folder / FIBRES, profiles)
 
 
 def _film(folder: Path, mesh: Mesh) -> Path:

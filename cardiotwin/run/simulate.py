@@ -128,6 +128,8 @@ def _execute(experiment, folder, config_text, journal, found, progress, resume) 
     times = {name: _finite(solution.observed[name]) for name in ("activation", "repolarisation")}
     for message in summary.lost_stimuli(twin, times["activation"], experiment.solver.t1):
         journal.warn(message)
+    if twin.tissue.fibres.note:
+        found["fibre_field"] = twin.tissue.fibres.note
     found |= {
         "solver": summary.solver_of(solution),
         "mesh": summary.describe_mesh(twin),

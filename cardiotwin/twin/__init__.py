@@ -9,9 +9,13 @@ from cardiotwin.twin.assembly import Twin as Twin
 from cardiotwin.twin.cells import MODELS as MODELS
 from cardiotwin.twin.cells import Cells as Cells
 from cardiotwin.twin.fibres import AnyFibres as AnyFibres
+from cardiotwin.twin.fibres import FibresFromFile as FibresFromFile
+from cardiotwin.twin.fibres import FibresFromHeart as FibresFromHeart
 from cardiotwin.twin.fibres import MeshFibres as MeshFibres
 from cardiotwin.twin.fibres import RuleBasedFibres as RuleBasedFibres
 from cardiotwin.twin.fibres import UniformFibres as UniformFibres
+from cardiotwin.twin.fibres import has_walls as has_walls
+from cardiotwin.twin.fibres import wall_angles as wall_angles
 from cardiotwin.twin.myocardium import FastEndocardium as FastEndocardium
 from cardiotwin.twin.myocardium import Myocardium as Myocardium
 from cardiotwin.twin.rhythms import AnyRhythm as AnyRhythm

@@ -4,7 +4,7 @@ from functools import cached_property
 
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.anatomy.ventricular import ventricular_coordinates
+from cardiotwin.anatomy.outflow import ValveFields, valve_fields
 from cardiotwin.anatomy.ventricular_map import VentricularMap
 from cardiotwin.anatomy.voxels import Voxels, as_tetrahedra
 
@@ -25,7 +25,12 @@ class Anatomy:
         return ventricular_fields(as_tetrahedra(self.mesh))
 
     @cached_property
+    def valves(self) -> ValveFields:
+        """Laplace solutions towards the four valves, solved once."""
+        return valve_fields(as_tetrahedra(self.mesh), self.fields)
+
+    @cached_property
     def map(self) -> VentricularMap:
         """The way between points and ventricular coordinates, worked out once."""
         mesh = as_tetrahedra(self.mesh)
-        return VentricularMap(mesh, ventricular_coordinates(mesh, self.fields))
+        return VentricularMap(mesh, fields=self.fields)
