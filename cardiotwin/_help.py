@@ -22,6 +22,7 @@ commands
   tune       {tune}
   cell       a single cell: beat, limit cycle, restitution, drugs, populations
   mesh       make a heart of an image of labels, or of a closed surface
+  twin       a folder with a heart, its fibres, coordinates and electrodes
   info       say what a mesh file holds, its quality, and what it lacks
   doctor     say what works on this machine
 
@@ -33,6 +34,8 @@ examples
   cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
   cardiotwin cell ten_tusscher_2006 --type epi     one cell's beat, currents and biomarkers
   cardiotwin mesh labels.nii.gz -o heart.vtu       tetrahedra with named surfaces, for mesh=file
+  cardiotwin twin heart.vtu -o patient             fibres, coordinates, electrodes, checksums
+  cardiotwin simulate experiment=twin mesh.path=patient
   cardiotwin info heart.vtu --unit mm
   cardiotwin doctor
 
@@ -244,6 +247,57 @@ def mesh_parser() -> argparse.ArgumentParser:
         "--surfaces",
         metavar="NAME=LABEL,...",
         help="base=1,epi=2,endo_lv=3,endo_rv=4 where left out",
+    )
+    add("--json", action="store_true", help="print what was found as JSON")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+_TWIN_TEXT = """\
+Make a twin folder: a heart with regions and surfaces, fibres, ventricular coordinates, electrodes,
+a Purkinje network where asked for, and where all came from. Runs load it in one go and work out
+nothing again; every file has a checksum in twin.json, and a changed one is refused.
+"""
+
+_TWIN_EXAMPLES = """\
+examples
+  cardiotwin twin heart.vtu -o patient
+  cardiotwin simulate experiment=twin mesh.path=patient
+  cardiotwin twin labels.nii.gz -o patient --edge-length 1.5
+  cardiotwin twin heart.vtu.gz --keep lv,rv,septum --names names.json -o patient
+  cardiotwin twin heart.vtu -o patient --purkinje grow --angles 60,-60,-20,20
+"""
+
+
+def twin_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin twin``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin twin",
+        description=_TWIN_TEXT,
+        epilog=_TWIN_EXAMPLES,
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="FILE", help="mesh, image of labels, or closed surface")
+    add("-o", "--output", metavar="DIR", required=True, help="the folder to make")
+    add("--overwrite", action="store_true", help="replace the twin that lies there")
+    add("--fibres", default="rule", metavar="HOW", help="rule, mesh (FILE's own), or a file")
+    add(
+        "--angles",
+        default="60,-60,-20,20",
+        metavar="DEG,...",
+        help="of the rule: helix at endocardium and epicardium, sheet at both; 60,-60,-20,20",
+    )
+    add("--electrodes", metavar="FILE", help="positions in mm (.json, .csv); placed if left out")
+    add("--purkinje", default="", metavar="HOW", help="grow, or LV.vtp,RV.vtp; none if left out")
+    source = parser.add_argument_group("the source")
+    source.add_argument("--unit", help="length unit of FILE: um, mm, cm, m")
+    source.add_argument("--names", metavar="JSON", help="names of regions and surfaces by label")
+    source.add_argument("--keep", metavar="A,B", help="keep only these regions (lv,rv,septum)")
+    source.add_argument("--labels", metavar="TABLE", help="label table of an image")
+    source.add_argument(
+        "--edge-length", type=float, metavar="MM", help="mean edge; a mesh's own if left out"
     )
     add("--json", action="store_true", help="print what was found as JSON")
     add("--debug", action="store_true", help="show the traceback of an error")

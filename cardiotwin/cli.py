@@ -158,6 +158,27 @@ def mesh(words: Sequence[str]) -> int:
     return 0
 
 
+def twin(words: Sequence[str]) -> int:
+    """``cardiotwin twin``: a folder with a heart and all that belongs to it.
+
+    Args:
+        words: options and the file's name.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.twin_parser().parse_args(words)
+    from cardiotwin import session
+
+    session.start()
+    from cardiotwin._twin_options import twin_task
+    from cardiotwin.run.twin import make_twin
+
+    found = make_twin(twin_task(options), _nothing if options.json else print)
+    print(_json(found) if options.json else f"twin: {found['folder']}")
+    return 0
+
+
 def info(words: Sequence[str]) -> int:
     """``cardiotwin info``: say what a mesh holds and what it lacks.
 
@@ -202,6 +223,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "tune": tune,
     "cell": cell,
     "mesh": mesh,
+    "twin": twin,
     "info": info,
     "doctor": doctor,
 }

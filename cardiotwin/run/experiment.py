@@ -19,6 +19,7 @@ from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.propagation.times import WHOLE, check_multirate, check_times
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import (
+    Anatomy,
     AnyFibres,
     AnyRhythm,
     Cells,
@@ -98,19 +99,21 @@ class Recording:
             raise ValueError(f"Recording: rr is {rr} ms; give a positive interval between beats.")
         self.thorax, self.rr = thorax, rr
 
-    def electrodes(self, mesh: Mesh | Voxels) -> Electrodes:
-        """Read or place the electrodes.
+    def electrodes(self, mesh: Mesh | Voxels, kept: Electrodes | None = None) -> Electrodes:
+        """Read the electrodes, or take those of the twin folder, or place them.
 
         Raises:
             ValueError: an electrode is missing, or lies in or too near the heart.
         """
+        given = kept if self.thorax is None else None
         if self.file is not None:
-            found = read_electrodes(self.file, unit=self.unit)
-            found.require_twelve_leads()
-            if self.conductor.clearance is not None:
-                check_clearance(mesh, found, self.conductor.clearance)
-            return found
-        return place_electrodes(mesh, thorax=self.thorax)
+            given = read_electrodes(self.file, unit=self.unit)
+        if given is None:
+            return place_electrodes(mesh, thorax=self.thorax)
+        given.require_twelve_leads()
+        if self.conductor.clearance is not None:
+            check_clearance(mesh, given, self.conductor.clearance)
+        return given
 
     def lead_field(self, twin: Twin, electrodes: Electrodes) -> LeadField:
         """Lead field on the mesh of the twin, from its physical intracellular conductivity."""
@@ -162,7 +165,7 @@ class Experiment:
     """One run: a heart, what excites it, how it is solved and what is written.
 
     Args:
-        mesh: the heart or slab: tetrahedra, or voxels of a label image.
+        mesh: the heart or slab: tetrahedra, voxels of a label image, or a twin folder's heart.
         fibres: how its fibres come about.
         ionic: ionic model and cell types.
         tissue: conductivities and target velocities.
@@ -178,7 +181,7 @@ class Experiment:
 
     def __init__(
         self,
-        mesh: Mesh | Voxels,
+        mesh: Mesh | Voxels | Anatomy,
         fibres: AnyFibres | None = None,
         ionic: Cells | None = None,
         tissue: Myocardium | None = None,

@@ -12,6 +12,8 @@ from cardiotwin.twin.fibres import AnyFibres as AnyFibres
 from cardiotwin.twin.fibres import MeshFibres as MeshFibres
 from cardiotwin.twin.fibres import RuleBasedFibres as RuleBasedFibres
 from cardiotwin.twin.fibres import UniformFibres as UniformFibres
+from cardiotwin.twin.folder import load_twin as load_twin
+from cardiotwin.twin.folder import save_twin as save_twin
 from cardiotwin.twin.myocardium import FastEndocardium as FastEndocardium
 from cardiotwin.twin.myocardium import Myocardium as Myocardium
 from cardiotwin.twin.rhythms import AnyRhythm as AnyRhythm
