@@ -18,7 +18,7 @@ from cardiotwin.ecg.thorax import place_electrodes
 from cardiotwin.twin import Anatomy, RuleBasedFibres, save_twin
 from cardiotwin.twin.folder import HEART, check_place, describe_twin
 
-IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mgz")
+IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mgz", ".dcm")
 SURFACES = (".vtp", ".stl", ".ply", ".obj")
 GROW = "grow"
 FIBRES = ("rule", "mesh")
@@ -119,8 +119,6 @@ def _mesh(task: TwinTask) -> Mesh:
     if name.endswith(SURFACES):
         edge = 1.5 if task.edge_length is None else task.edge_length
         return mesh_of_surface(read_surface(task.source, unit=task.unit), edge)
-    if task.source.is_dir():
-        raise ValueError(f"{task.source} is a folder: give a mesh, an image or a closed surface")
     return read_mesh(
         task.source,
         unit=task.unit,

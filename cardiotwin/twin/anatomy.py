@@ -5,6 +5,7 @@ from functools import cached_property
 
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.fibres import Fibres
+from cardiotwin.anatomy.heart_checks import check_heart
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.purkinje import PurkinjeNetwork
 from cardiotwin.anatomy.ventricular import VentricularCoordinates, ventricular_coordinates
@@ -56,7 +57,12 @@ class Anatomy:
 
     @cached_property
     def fields(self) -> VentricularFields:
-        """Laplace solutions between the named surfaces, solved once."""
+        """Laplace solutions between the named surfaces, solved once.
+
+        Raises:
+            ValueError: the surfaces are not those of one heart, see `check_heart`.
+        """
+        check_heart(self.mesh)
         return ventricular_fields(as_tetrahedra(self.mesh))
 
     @cached_property
