@@ -189,13 +189,18 @@ def info(words: Sequence[str]) -> int:
         The exit code.
     """
     options = _help.info_parser().parse_args(words)
+    from cardiotwin import session
+
+    session.start()
     from cardiotwin.anatomy.formats import read_mesh
     from cardiotwin.anatomy.quality import format_report, quality_report
+    from cardiotwin.run.expected import expected_of, format_expected
 
     keep = options.keep.split(",") if options.keep else None
     mesh = read_mesh(options.file, unit=options.unit, names=options.names, keep=keep)
-    report = quality_report(mesh)
-    print(_json(report) if options.json else format_report(report))
+    report = quality_report(mesh) | {"expected": expected_of(mesh)}
+    text = f"{format_report(report)}\n\n{format_expected(report['expected'])}"
+    print(_json(report) if options.json else text)
     return 0
 
 
