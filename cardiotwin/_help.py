@@ -266,6 +266,8 @@ examples
   cardiotwin twin labels.nii.gz -o patient --edge-length 1.5
   cardiotwin twin heart.vtu.gz --keep lv,rv,septum --names names.json -o patient
   cardiotwin twin heart.vtu -o patient --purkinje grow --angles 60,-60,-20,20
+  cardiotwin twin heart.vtu -o patient --scar lge.nii.gz --scar-method fwhm
+  cardiotwin simulate experiment=twin mesh.path=patient tissue=scarred
 """
 
 
@@ -291,6 +293,15 @@ def twin_parser() -> argparse.ArgumentParser:
     )
     add("--electrodes", metavar="FILE", help="positions in mm (.json, .csv); placed if left out")
     add("--purkinje", default="", metavar="HOW", help="grow, or LV.vtp,RV.vtp; none if left out")
+    scar = parser.add_argument_group("scar and border zone, as volume shares of each element")
+    scar.add_argument("--scar", metavar="IMAGE", help="LGE image or label map on FILE's place")
+    scar.add_argument("--scar-labels", metavar="CORE[,BORDER]", help="IMAGE holds these labels")
+    scar.add_argument(
+        "--scar-method",
+        choices=("sd", "fwhm"),
+        default="sd",
+        help="of intensities: border 2 SD, core 5 SD above remote muscle; or core half of maximum",
+    )
     source = parser.add_argument_group("the source")
     source.add_argument("--unit", help="length unit of FILE: um, mm, cm, m")
     source.add_argument("--names", metavar="JSON", help="names of regions and surfaces by label")

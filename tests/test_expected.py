@@ -78,5 +78,5 @@ def test_default_curve_is_that_of_the_default_cell_and_solver():
     found = plane_wave_velocity(
         Cells().reference(), 1.0 / ratios**2, 1.0, dt=0.05, scheme=scheme, precision="float32"
     )
-    # the number of stages follows the finest bar of a run, which moves the others by half a per cent
+    # the number of stages follows the finest bar of a run, which moves others by half a per cent
     np.testing.assert_allclose(found * ratios, DEFAULT_CURVE.g[[2, 5, 8]], rtol=0.01)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cardiotwin.anatomy.closed_surface import mesh_of_surface, read_surface
 from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh
@@ -13,6 +13,7 @@ from cardiotwin.anatomy.image_mesh import mesh_from_image
 from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.anatomy.purkinje_files import read_purkinje
 from cardiotwin.anatomy.purkinje_growth import grow_purkinje
+from cardiotwin.anatomy.scar import scar_from_intensity, scar_from_labels
 from cardiotwin.ecg.electrodes import read_electrodes
 from cardiotwin.ecg.thorax import place_electrodes
 from cardiotwin.twin import Anatomy, RuleBasedFibres, save_twin
@@ -39,6 +40,9 @@ class TwinTask:
         fibres: "rule", "mesh" (those of the file), or a file with directions.
         angles: of the rule, degrees: alpha_endo, alpha_epi, beta_endo, beta_epi.
         electrodes: file of positions in mm; placed from the heart's axes when left out.
+        scar: label map or LGE image in the frame of the mesh; none when left out.
+        scar_labels: labels of core and border zone, where `scar` holds labels.
+        scar_method: "sd" or "fwhm", where it holds intensities.
         purkinje: "grow", or files for the left and the right ventricle; none when empty.
         overwrite: replace the twin in the folder.
     """
@@ -53,6 +57,9 @@ class TwinTask:
     fibres: str = "rule"
     angles: tuple[float, ...] = (60.0, -60.0, -20.0, 20.0)
     electrodes: Path | None = None
+    scar: Path | None = None
+    scar_labels: tuple[int, ...] = ()
+    scar_method: Literal["sd", "fwhm"] = "sd"
     purkinje: tuple[str, ...] = ()
     overwrite: bool = False
 
@@ -77,6 +84,8 @@ def make_twin(task: TwinTask, say: Callable[[str], None]) -> dict[str, Any]:
     mesh = _mesh(task)
     say(f"{task.source.name}: {mesh.nodes:,} nodes, {mesh.elements:,} elements")
     _check_surfaces(mesh, task.source)
+    if task.scar is not None:
+        mesh = _with_scar(task, mesh, say)
     heart = Anatomy(mesh)
     fibres = _fibres(task, heart)
     say(f"fibres ({task.fibres}): {fibres.replaced} directions borrowed from neighbours")
@@ -130,6 +139,17 @@ def _mesh(task: TwinTask) -> Mesh:
     )
 
 
+def _with_scar(task: TwinTask, mesh: Mesh, say: Callable[[str], None]) -> Mesh:
+    assert task.scar is not None
+    if task.scar_labels:
+        core, *border = task.scar_labels
+        return scar_from_labels(mesh, task.scar, core=core, border=border).on(mesh)
+    found = scar_from_intensity(mesh, task.scar, method=task.scar_method)
+    low, high = found.thresholds or (0.0, 0.0)
+    say(f"scar           border zone from {low:.4g}, core from {high:.4g} ({task.scar_method})")
+    return found.on(mesh)
+
+
 def _directions(task: TwinTask) -> str | bool | None:
     """What `read_mesh` is to do about fibres."""
     if task.fibres in FIBRES:
@@ -159,7 +179,7 @@ def _fibres(task: TwinTask, heart: Anatomy) -> Fibres:
 
 
 def _sources(task: TwinTask) -> list[Path]:
-    files = [task.source, task.names, task.electrodes]
+    files = [task.source, task.names, task.electrodes, task.scar]
     files += [Path(path) for path in task.purkinje if path != GROW]
     if task.fibres not in FIBRES:
         files.append(Path(task.fibres))
@@ -175,6 +195,7 @@ def _options(task: TwinTask) -> dict[str, Any]:
         "edge_length_mm": task.edge_length,
         "fibres": task.fibres if task.fibres in FIBRES else Path(task.fibres).name,
         "electrodes": "placed" if task.electrodes is None else task.electrodes.name,
+        "scar": task.scar and (task.scar_labels or task.scar_method),
         "purkinje": [path if path == GROW else Path(path).name for path in task.purkinje],
     }
     if task.fibres == "rule":
