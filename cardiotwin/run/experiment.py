@@ -17,6 +17,7 @@ from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.propagation.times import WHOLE, check_multirate, check_times
+from cardiotwin.tissue.places import VentricularSite
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import (
     Anatomy,
@@ -128,8 +129,8 @@ class Output:
         folder: of the run.
         overwrite: replace a finished run that lies there.
         frames_every: interval of the voltage frames in the VTKHDF file; 0 for none.
-        probes: points whose nearest nodes are recorded, [[x, y, z], ...] in mm; chosen on the
-            heart when left out.
+        probes: points whose nearest nodes are recorded, [x, y, z] in mm or `VentricularSite`s;
+            chosen on the heart when left out.
         wfdb: write the ECG as a WFDB record too.
         figures: write PNG figures.
         film: write a film of the voltage; it needs frames.
@@ -142,7 +143,7 @@ class Output:
         folder: str | None = None,
         overwrite: bool = False,
         frames_every: Milliseconds = 5.0,
-        probes: Sequence[Sequence[Millimetres]] | None = None,
+        probes: Sequence[VentricularSite | Sequence[Millimetres]] | None = None,
         wfdb: bool = True,
         figures: bool = True,
         film: bool = True,
@@ -156,7 +157,7 @@ class Output:
             )
         self.folder, self.overwrite = folder, overwrite
         self.frames_every = frames_every
-        self.probes = None if probes is None else np.asarray(probes, float).reshape(-1, 3)
+        self.probes = None if probes is None else tuple(probes)
         self.wfdb, self.figures, self.film, self.report = wfdb, figures, film, report
         self.checkpoint_seconds = checkpoint_seconds
 

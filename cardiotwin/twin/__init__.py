@@ -20,3 +20,5 @@ from cardiotwin.twin.rhythms import AnyRhythm as AnyRhythm
 from cardiotwin.twin.rhythms import PlacedStimulus as PlacedStimulus
 from cardiotwin.twin.rhythms import PurkinjeRhythm as PurkinjeRhythm
 from cardiotwin.twin.rhythms import SinusRhythm as SinusRhythm
+from cardiotwin.twin.zones import CellZone as CellZone
+from cardiotwin.twin.zones import ConductionZone as ConductionZone

@@ -15,6 +15,7 @@ from cardiotwin.tissue.sites import endocardial_layer
 from cardiotwin.tissue.substrate import ScarConduction
 
 from .anatomy import Anatomy
+from .zones import ConductionZone
 
 
 class FastEndocardium(eqx.Module):
@@ -57,6 +58,8 @@ class Myocardium(eqx.Module):
         velocity: target velocities along fibre, sheet and normal; None leaves the conductivities
             as they are, whatever velocity the mesh makes of them.
         endocardium: fast layer; None for none. It needs `velocity`.
+        zones: regions with velocities of their own, later ones on top; they need `velocity` too,
+            and lie above the fast layer.
         scar: how scar and border zone of the mesh conduct; None conducts as if there were none.
     """
 
@@ -66,6 +69,7 @@ class Myocardium(eqx.Module):
     velocity: VelocityTarget | None
     endocardium: FastEndocardium | None
     scar: ScarConduction | None
+    zones: tuple[ConductionZone, ...]
 
     def __init__(
         self,
@@ -75,6 +79,7 @@ class Myocardium(eqx.Module):
         velocity: Sequence[Velocity] | None = (0.6, 0.3, 0.3),
         endocardium: FastEndocardium | None = None,
         scar: ScarConduction | None = None,
+        zones: Sequence[ConductionZone] | None = None,
     ):
         self.conductivity = dict(conductivity or {"default": Conductivity()})
         self.chi, self.c_m = chi, c_m
@@ -93,6 +98,12 @@ class Myocardium(eqx.Module):
             )
         self.velocity = None if velocity is None else VelocityTarget(*map(float, velocity))
         self.endocardium, self.scar = endocardium, scar
+        self.zones = tuple(zones or ())
+        if velocity is None and self.zones:
+            raise ValueError(
+                "Myocardium: zones are tuned to their velocities, but velocity is null. Give "
+                "target velocities, or leave the zones out."
+            )
 
     def on(self, anatomy: Anatomy, fibres: Fibres) -> Tissue:
         """Lay the conductivities out over a mesh, untuned and without scar."""
@@ -118,4 +129,6 @@ class Myocardium(eqx.Module):
                 up_to=self.endocardium.up_to,
             )
             layers["endocardium"] = (fast, VelocityTarget(*[self.endocardium.velocity] * 3))
+        for number, zone in enumerate(self.zones, 1):
+            layers[f"zone {number}"] = (zone.elements(anatomy), zone.velocity)
         return layers
