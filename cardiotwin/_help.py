@@ -209,6 +209,7 @@ examples
   cardiotwin simulate mesh=voxels mesh.image=heart.nii.gz
   cardiotwin mesh labels.nrrd --labels mine.yaml --rv-wall 3 --edge-length 1
   cardiotwin mesh heart.vtp -o heart.vtu
+  cardiotwin mesh heart.vtu -o coarse.vtu --remesh 2.5
 """
 
 
@@ -232,6 +233,7 @@ def mesh_parser() -> argparse.ArgumentParser:
     )
     add("--edge-length", type=float, default=1.5, metavar="MM", help="mean edge; 1.5")
     add("--picture", metavar="PNG", help="draw the surfaces and sections")
+    add("--remesh", type=float, metavar="MM", help="FILE is a mesh: new edges, shorter or longer")
     image = parser.add_argument_group("images")
     image.add_argument("--labels", metavar="TABLE", help="name of a table or a YAML file")
     image.add_argument(
