@@ -336,6 +336,12 @@ def info_parser() -> argparse.ArgumentParser:
     add("--unit", help="length unit of the file: um, mm, cm, m; mm where left out, um for openCARP")
     add("--names", metavar="JSON", help="names of regions and surfaces by label")
     add("--keep", metavar="A,B", help="look only at these regions (lv,rv,septum)")
+    add(
+        "--picture",
+        metavar="PNG",
+        help="draw the surfaces, found by shape where FILE names none; drawn anyway where the "
+        "finding is uncertain",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

@@ -195,12 +195,16 @@ def info(words: Sequence[str]) -> int:
     from cardiotwin.anatomy.formats import read_mesh
     from cardiotwin.anatomy.quality import format_report, quality_report
     from cardiotwin.run.expected import expected_of, format_expected
+    from cardiotwin.run.look import look_at_surfaces
 
     keep = options.keep.split(",") if options.keep else None
     mesh = read_mesh(options.file, unit=options.unit, names=options.names, keep=keep)
     report = quality_report(mesh) | {"expected": expected_of(mesh)}
     text = f"{format_report(report)}\n\n{format_expected(report['expected'])}"
     print(_json(report) if options.json else text)
+    told = look_at_surfaces(Path(options.file), mesh, options.picture)
+    for line in () if options.json else told:
+        print(line)
     return 0
 
 

@@ -6,12 +6,13 @@ import pytest
 from cardiotwin.anatomy.finding import find_surfaces
 from cardiotwin.anatomy.formats import read_mesh, write_mesh
 from cardiotwin.anatomy.heart_checks import check_heart, heart_doubts
-from cardiotwin.anatomy.idealised import biventricle
+from cardiotwin.anatomy.idealised import BiventricleShape, biventricle, slab
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.quality import quality_report
 from cardiotwin.anatomy.stuffing import stuff
 from cardiotwin.anatomy.topology import component_labels
 from cardiotwin.cli import main
+from cardiotwin.run.look import look_at_surfaces
 from cardiotwin.twin import Anatomy
 
 LV, RV = np.array([-14.0, 0.0, 0.0]), np.array([20.0, 0.0, 0.0])
@@ -137,3 +138,21 @@ def test_dicom_in_place_of_a_mesh(tmp_path, capsys):
             read_mesh(path)
         assert main(["twin", str(path), "-o", str(tmp_path / "patient")]) == 2
         assert "is DICOM" in capsys.readouterr().err
+
+
+def test_doubtful_surfaces_are_drawn(heart, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    thick = biventricle(3.2, shape=BiventricleShape(rv_wall=9.0))
+    write_mesh("thick.vtu", thick.replaced(surfaces={}))
+    assert main(["info", "thick.vtu"]) == 0
+    text = capsys.readouterr().out
+    assert "uncertain: the free walls of both cavities are alike" in text
+    assert "look at them: thick_surfaces.png" in text
+    assert (tmp_path / "thick_surfaces.png").stat().st_size > 20_000
+    assert look_at_surfaces(tmp_path / "x.vtu", heart) == []
+    assert look_at_surfaces(tmp_path / "x.vtu", heart, tmp_path / "x.png")
+    assert (tmp_path / "x.png").exists()
+    block = slab((6.0, 6.0, 4.0), 1.0).replaced(surfaces={})
+    assert "look into a cavity" in look_at_surfaces(tmp_path / "x.vtu", block)[0]
+    with pytest.raises(ValueError, match="nothing to draw"):
+        look_at_surfaces(tmp_path / "x.vtu", block, tmp_path / "y.png")

@@ -116,7 +116,7 @@ def with_found_surfaces(path: str | Path, mesh: Mesh) -> Mesh:
     if found.doubts:
         warnings.warn(
             f"{path}: the surfaces were found by shape, and that is uncertain: "
-            f"{'; '.join(found.doubts)}. Look at them (`cardiotwin mesh FILE --picture`), or name "
+            f"{'; '.join(found.doubts)}. Look at them (`cardiotwin info FILE` draws them), or name "
             "them in the file.",
             stacklevel=3,
         )

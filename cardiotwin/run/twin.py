@@ -16,12 +16,13 @@ from cardiotwin.anatomy.purkinje_growth import grow_purkinje
 from cardiotwin.anatomy.scar import scar_from_intensity, scar_from_labels
 from cardiotwin.ecg.electrodes import read_electrodes
 from cardiotwin.ecg.thorax import place_electrodes
+from cardiotwin.results.heart_picture import draw_heart
 from cardiotwin.twin import Anatomy, RuleBasedFibres, save_twin
 from cardiotwin.twin.folder import HEART, check_place, describe_twin
 
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mgz", ".dcm")
 SURFACES = (".vtp", ".stl", ".ply", ".obj")
-GROW = "grow"
+GROW, PICTURE = "grow", "heart.png"
 FIBRES = ("rule", "mesh")
 
 
@@ -114,6 +115,7 @@ def make_twin(task: TwinTask, say: Callable[[str], None]) -> dict[str, Any]:
         options=_options(task),
         overwrite=task.overwrite,
     )
+    draw_heart(task.output / PICTURE, mesh)
     found = describe_twin(whole, mesh)
     found |= {"folder": str(task.output), "seconds": time.perf_counter() - start}
     _tell(found, say)
@@ -212,5 +214,6 @@ def _tell(found: dict[str, Any], say: Callable[[str], None]) -> None:
     for name in ("scar_mL", "border_zone_mL"):
         if name in found:
             say(f"{name[:-3]:<14} {found[name]:.2f} mL")
-    say(f"look at it     {Path(found['folder']) / HEART} (ParaView)")
+    folder = Path(found["folder"])
+    say(f"look at it     {folder / PICTURE}, {folder / HEART} (ParaView)")
     say(f"{found['seconds']:.0f} s")
