@@ -200,11 +200,9 @@ def info(words: Sequence[str]) -> int:
     keep = options.keep.split(",") if options.keep else None
     mesh = read_mesh(options.file, unit=options.unit, names=options.names, keep=keep)
     report = quality_report(mesh) | {"expected": expected_of(mesh)}
-    text = f"{format_report(report)}\n\n{format_expected(report['expected'])}"
-    print(_json(report) if options.json else text)
-    told = look_at_surfaces(Path(options.file), mesh, options.picture)
-    for line in () if options.json else told:
-        print(line)
+    seen = look_at_surfaces(Path(options.file), mesh, options.picture)
+    text = [format_report(report), "", format_expected(report["expected"]), *seen]
+    print(_json(report) if options.json else "\n".join(text))
     return 0
 
 

@@ -65,12 +65,7 @@ def find_surfaces(mesh: Mesh) -> FoundSurfaces:
             "ventricles. Name the surfaces in the file, or give a mesh of both ventricles that is "
             "open at the base; a hole in the septum makes one cavity of both."
         )
-    shut = sum(shape.opening(own) < _SHUT for own in patches[:2])
-    if shut:
-        raise ValueError(
-            f"{shut} of 2 cavities have no opening: expected a base. Cut the ventricles open below "
-            "the valves."
-        )
+    _check_open(shape, patches[:2])
     cavity = np.full(len(faces), -1)
     for k in (0, 1):
         cavity[patches[k]] = k
@@ -98,6 +93,15 @@ def find_surfaces(mesh: Mesh) -> FoundSurfaces:
         "base": faces[base],
     }
     return FoundSurfaces(surfaces, (*doubts, *_doubts(shape, surfaces)))
+
+
+def _check_open(shape: "_Boundary", cavities: list[np.ndarray]) -> None:
+    shut = sum(shape.opening(own) < _SHUT for own in cavities)
+    if shut:
+        raise ValueError(
+            f"{shut} of {len(cavities)} cavities have no opening: expected a base. Cut the "
+            "ventricles open below the valves."
+        )
 
 
 def with_found_surfaces(path: str | Path, mesh: Mesh) -> Mesh:

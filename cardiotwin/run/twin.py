@@ -11,9 +11,11 @@ from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh
 from cardiotwin.anatomy.formats import read_mesh
 from cardiotwin.anatomy.image_mesh import mesh_from_image
 from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
+from cardiotwin.anatomy.purkinje import PurkinjeNetwork
 from cardiotwin.anatomy.purkinje_files import read_purkinje
 from cardiotwin.anatomy.purkinje_growth import grow_purkinje
 from cardiotwin.anatomy.scar import scar_from_intensity, scar_from_labels
+from cardiotwin.anatomy.ventricular import VENTRICLES
 from cardiotwin.ecg.electrodes import read_electrodes
 from cardiotwin.ecg.thorax import place_electrodes
 from cardiotwin.results.heart_picture import draw_heart
@@ -94,18 +96,12 @@ def make_twin(task: TwinTask, say: Callable[[str], None]) -> dict[str, Any]:
     electrodes = (
         place_electrodes(mesh) if task.electrodes is None else read_electrodes(task.electrodes)
     )
-    networks = None
-    if task.purkinje == (GROW,):
-        networks = grow_purkinje(mesh, fields=heart.fields)
-    elif task.purkinje:
-        pairs = zip(task.purkinje, ("lv", "rv"), strict=False)
-        networks = [read_purkinje(path, side=side) for path, side in pairs]
     whole = Anatomy(
         mesh,
         fields=heart.fields,
         coordinates=coordinates,
         fibres=fibres,
-        networks=networks,
+        networks=_networks(task, heart, mesh),
         electrodes=electrodes,
     )
     save_twin(
@@ -178,6 +174,13 @@ def _fibres(task: TwinTask, heart: Anatomy) -> Fibres:
             "beta_epi"
         )
     return RuleBasedFibres(*task.angles).on(heart)
+
+
+def _networks(task: TwinTask, heart: Anatomy, mesh: Mesh) -> list[PurkinjeNetwork] | None:
+    if task.purkinje == (GROW,):
+        return list(grow_purkinje(mesh, fields=heart.fields))
+    pairs = zip(task.purkinje, VENTRICLES, strict=False)
+    return [read_purkinje(path, side=side) for path, side in pairs] or None
 
 
 def _sources(task: TwinTask) -> list[Path]:

@@ -72,7 +72,7 @@ def save_twin(
             side.
     """
     folder = Path(folder)
-    mesh, _ = _check_whole(anatomy)
+    _check_whole(anatomy)
     check_place(folder, overwrite)
     networks = {f"purkinje_{n.side}.vtp": n for n in anatomy.networks or ()}
     if len(networks) != len(anatomy.networks or ()) or "purkinje_None.vtp" in networks:
@@ -88,18 +88,7 @@ def save_twin(
             write_purkinje(new / name, network)
         if anatomy.electrodes is not None:
             write_electrodes(new / ELECTRODES, anatomy.electrodes)
-        index = {
-            "format": FORMAT,
-            "version": VERSION,
-            "made": _made(),
-            "units": _UNITS,
-            "contents": describe_twin(anatomy, mesh),
-            "provenance": {
-                "sources": [_source(Path(path)) for path in sources],
-                "options": dict(options or {}),
-            },
-            "files": {file.name: _stamp(file) for file in sorted(new.iterdir())},
-        }
+        index = _index(new, anatomy, sources, options)
         text = json.dumps(index, indent=2) + "\n"
         (new / INDEX).write_text(text, encoding="utf-8")
         if folder.exists():
@@ -212,6 +201,27 @@ def check_place(folder: Path, overwrite: bool) -> None:
         raise ValueError(f"{folder} holds other files: name a new folder for the twin")
     if not overwrite:
         raise ValueError(f"{folder} holds a twin: name another folder, or say --overwrite")
+
+
+def _index(
+    folder: Path,
+    anatomy: Anatomy,
+    sources: Sequence[str | os.PathLike[str]],
+    options: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What `twin.json` says of a folder whose other files are written."""
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "made": _made(),
+        "units": _UNITS,
+        "contents": describe_twin(anatomy, _check_whole(anatomy)[0]),
+        "provenance": {
+            "sources": [_source(Path(path)) for path in sources],
+            "options": dict(options or {}),
+        },
+        "files": {file.name: _stamp(file) for file in sorted(folder.iterdir())},
+    }
 
 
 def _check_whole(anatomy: Anatomy) -> tuple[Mesh, Fibres]:
