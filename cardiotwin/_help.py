@@ -22,6 +22,7 @@ commands
   tune       {tune}
   cell       a single cell: beat, limit cycle, restitution, drugs, populations
   mesh       make a heart of an image of labels, or of a closed surface
+  twin       a folder with a heart, its fibres, coordinates and electrodes
   info       say what a mesh file holds, its quality, and what it lacks
   doctor     say what works on this machine
 
@@ -33,6 +34,8 @@ examples
   cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
   cardiotwin cell ten_tusscher_2006 --type epi     one cell's beat, currents and biomarkers
   cardiotwin mesh labels.nii.gz -o heart.vtu       tetrahedra with named surfaces, for mesh=file
+  cardiotwin twin heart.vtu -o patient             fibres, coordinates, electrodes, checksums
+  cardiotwin simulate experiment=twin mesh.path=patient
   cardiotwin info heart.vtu --unit mm
   cardiotwin doctor
 
@@ -206,6 +209,7 @@ examples
   cardiotwin simulate mesh=voxels mesh.image=heart.nii.gz
   cardiotwin mesh labels.nrrd --labels mine.yaml --rv-wall 3 --edge-length 1
   cardiotwin mesh heart.vtp -o heart.vtu
+  cardiotwin mesh heart.vtu -o coarse.vtu --remesh 2.5
 """
 
 
@@ -229,6 +233,7 @@ def mesh_parser() -> argparse.ArgumentParser:
     )
     add("--edge-length", type=float, default=1.5, metavar="MM", help="mean edge; 1.5")
     add("--picture", metavar="PNG", help="draw the surfaces and sections")
+    add("--remesh", type=float, metavar="MM", help="FILE is a mesh: new edges, shorter or longer")
     image = parser.add_argument_group("images")
     image.add_argument("--labels", metavar="TABLE", help="name of a table or a YAML file")
     image.add_argument(
@@ -244,6 +249,68 @@ def mesh_parser() -> argparse.ArgumentParser:
         "--surfaces",
         metavar="NAME=LABEL,...",
         help="base=1,epi=2,endo_lv=3,endo_rv=4 where left out",
+    )
+    add("--json", action="store_true", help="print what was found as JSON")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+_TWIN_TEXT = """\
+Make a twin folder: a heart with regions and surfaces, fibres, ventricular coordinates, electrodes,
+a Purkinje network where asked for, and where all came from. Runs load it in one go and work out
+nothing again; every file has a checksum in twin.json, and a changed one is refused.
+"""
+
+_TWIN_EXAMPLES = """\
+examples
+  cardiotwin twin heart.vtu -o patient
+  cardiotwin simulate experiment=twin mesh.path=patient
+  cardiotwin twin labels.nii.gz -o patient --edge-length 1.5
+  cardiotwin twin heart.vtu.gz --keep lv,rv,septum --names names.json -o patient
+  cardiotwin twin heart.vtu -o patient --purkinje grow --angles 60,-60,-20,20
+  cardiotwin twin heart.vtu -o patient --scar lge.nii.gz --scar-method fwhm
+  cardiotwin simulate experiment=twin mesh.path=patient tissue=scarred
+"""
+
+
+def twin_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin twin``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin twin",
+        description=_TWIN_TEXT,
+        epilog=_TWIN_EXAMPLES,
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("source", metavar="FILE", help="mesh, image of labels, or closed surface")
+    add("-o", "--output", metavar="DIR", required=True, help="the folder to make")
+    add("--overwrite", action="store_true", help="replace the twin that lies there")
+    add("--fibres", default="rule", metavar="HOW", help="rule, mesh (FILE's own), or a file")
+    add(
+        "--angles",
+        default="60,-60,-20,20",
+        metavar="DEG,...",
+        help="of the rule: helix at endocardium and epicardium, sheet at both; 60,-60,-20,20",
+    )
+    add("--electrodes", metavar="FILE", help="positions in mm (.json, .csv); placed if left out")
+    add("--purkinje", default="", metavar="HOW", help="grow, or LV.vtp,RV.vtp; none if left out")
+    scar = parser.add_argument_group("scar and border zone, as volume shares of each element")
+    scar.add_argument("--scar", metavar="IMAGE", help="LGE image or label map on FILE's place")
+    scar.add_argument("--scar-labels", metavar="CORE[,BORDER]", help="IMAGE holds these labels")
+    scar.add_argument(
+        "--scar-method",
+        choices=("sd", "fwhm"),
+        default="sd",
+        help="of intensities: border 2 SD, core 5 SD above remote muscle; or core half of maximum",
+    )
+    source = parser.add_argument_group("the source")
+    source.add_argument("--unit", help="length unit of FILE: um, mm, cm, m")
+    source.add_argument("--names", metavar="JSON", help="names of regions and surfaces by label")
+    source.add_argument("--keep", metavar="A,B", help="keep only these regions (lv,rv,septum)")
+    source.add_argument("--labels", metavar="TABLE", help="label table of an image")
+    source.add_argument(
+        "--edge-length", type=float, metavar="MM", help="mean edge; a mesh's own if left out"
     )
     add("--json", action="store_true", help="print what was found as JSON")
     add("--debug", action="store_true", help="show the traceback of an error")
@@ -269,6 +336,12 @@ def info_parser() -> argparse.ArgumentParser:
     add("--unit", help="length unit of the file: um, mm, cm, m; mm where left out, um for openCARP")
     add("--names", metavar="JSON", help="names of regions and surfaces by label")
     add("--keep", metavar="A,B", help="look only at these regions (lv,rv,septum)")
+    add(
+        "--picture",
+        metavar="PNG",
+        help="draw the surfaces, found by shape where FILE names none; drawn anyway where the "
+        "finding is uncertain",
+    )
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

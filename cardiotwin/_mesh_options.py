@@ -28,6 +28,7 @@ def mesh_task(options: argparse.Namespace) -> MeshTask:
         surfaces=_surfaces(options.surfaces),
         unit=options.unit,
         picture=Path(options.picture) if options.picture else None,
+        remesh=options.remesh,
     )
 
 

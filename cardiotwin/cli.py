@@ -158,6 +158,27 @@ def mesh(words: Sequence[str]) -> int:
     return 0
 
 
+def twin(words: Sequence[str]) -> int:
+    """``cardiotwin twin``: a folder with a heart and all that belongs to it.
+
+    Args:
+        words: options and the file's name.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.twin_parser().parse_args(words)
+    from cardiotwin import session
+
+    session.start()
+    from cardiotwin._twin_options import twin_task
+    from cardiotwin.run.twin import make_twin
+
+    found = make_twin(twin_task(options), _nothing if options.json else print)
+    print(_json(found) if options.json else f"twin: {found['folder']}")
+    return 0
+
+
 def info(words: Sequence[str]) -> int:
     """``cardiotwin info``: say what a mesh holds and what it lacks.
 
@@ -168,13 +189,20 @@ def info(words: Sequence[str]) -> int:
         The exit code.
     """
     options = _help.info_parser().parse_args(words)
+    from cardiotwin import session
+
+    session.start()
     from cardiotwin.anatomy.formats import read_mesh
     from cardiotwin.anatomy.quality import format_report, quality_report
+    from cardiotwin.run.expected import expected_of, format_expected
+    from cardiotwin.run.look import look_at_surfaces
 
     keep = options.keep.split(",") if options.keep else None
     mesh = read_mesh(options.file, unit=options.unit, names=options.names, keep=keep)
-    report = quality_report(mesh)
-    print(_json(report) if options.json else format_report(report))
+    report = quality_report(mesh) | {"expected": expected_of(mesh)}
+    seen = look_at_surfaces(Path(options.file), mesh, options.picture)
+    text = [format_report(report), "", format_expected(report["expected"]), *seen]
+    print(_json(report) if options.json else "\n".join(text))
     return 0
 
 
@@ -202,6 +230,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "tune": tune,
     "cell": cell,
     "mesh": mesh,
+    "twin": twin,
     "info": info,
     "doctor": doctor,
 }

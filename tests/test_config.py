@@ -492,13 +492,17 @@ def leaves() -> list[str]:
 
 
 # Leaves that read a file of the user's.
-FILES = tuple(f"mesh={x}" for x in ("file", "voxels", "labels", "image", "image_voxels", "surface"))
+FILES = tuple(
+    f"mesh={x}" for x in ("file", "twin", "voxels", "labels", "image", "image_voxels", "surface")
+)
 # What a leaf leaves open on purpose, and what makes building it quick.
 FILLED = {
     "mesh=file": ["mesh.path=heart.vtu"],
     "fibres=from_file": ["fibres.path=fibres.vtk"],
     # the heart of the package, which carries fibres
     "fibres=from_heart": ["fibres.heart.path=${packaged:meshes/biventricle_coarse.vtu}"],
+    "mesh=twin": ["mesh.path=patient"],
+    "experiment=twin": ["mesh.path=patient"],
     "mesh=voxels": ["mesh.image=heart.nii.gz"],
     "mesh=image": ["mesh.image=labels.nii.gz"],
     "mesh=image_voxels": ["mesh.image=labels.nii.gz"],

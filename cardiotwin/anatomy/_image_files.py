@@ -17,7 +17,8 @@ _TO_RAS = {
     "las": (-1.0, 1.0, 1.0),
 }
 _NRRD = (".nrrd", ".nhdr")
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+IMAGES = (".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz")
+DICOM = (".dcm", ".dicom", ".ima")
 _DICOM_MARK, _DICOM_AT = b"DICM", 128
 
 
@@ -35,7 +36,7 @@ def read_image(path: Path, affine: Any = None) -> tuple[np.ndarray, Any]:
         ValueError: there is no such file, it is DICOM, or it cannot be read.
         ImportError: the package that reads it is not installed.
     """
-    _refuse_dicom(path)
+    refuse_dicom(path)
     if not path.is_file():
         raise ValueError(f"there is no image {path}")
     values, own = (_read_nrrd if path.suffix.lower() in _NRRD else _read_nifti)(path)
@@ -82,8 +83,16 @@ def check_labels(image: Any) -> np.ndarray:
     return image.astype(np.int32)
 
 
-def _refuse_dicom(path: Path) -> None:
-    """DICOM is a folder of slices, or a file with a mark after 128 bytes."""
+def refuse_dicom(path: Path, *, or_folder: bool = True) -> None:
+    """DICOM is a folder of slices, or a file with a mark after 128 bytes.
+
+    Args:
+        path: a file or a folder.
+        or_folder: refuse a folder of anything else too.
+
+    Raises:
+        ValueError: it is DICOM, or a folder.
+    """
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     found = any(_is_dicom(file) for file in files[:50] if file.is_file())
     remedy = (
@@ -93,13 +102,15 @@ def _refuse_dicom(path: Path) -> None:
     )
     if found:
         raise ValueError(f"{path} is DICOM, which holds slices and no label map: {remedy}")
-    if path.is_dir():
+    if or_folder and path.is_dir():
         raise ValueError(f"{path} is a folder, expected one file (.nii, .nii.gz, .nrrd): {remedy}")
 
 
 def _is_dicom(path: Path) -> bool:
-    if path.suffix.lower() in _DICOM_SUFFIXES or path.name.upper() == "DICOMDIR":
+    if path.suffix.lower() in DICOM or path.name.upper() == "DICOMDIR":
         return True
+    if not path.is_file():
+        return False
     with path.open("rb") as file:
         file.seek(_DICOM_AT)
         return file.read(len(_DICOM_MARK)) == _DICOM_MARK

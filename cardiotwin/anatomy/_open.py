@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cardiotwin.anatomy import _meshio_files, _vtk_files, carp
 from cardiotwin.anatomy._filemesh import FileMesh
+from cardiotwin.anatomy._image_files import DICOM, IMAGES, refuse_dicom
 from cardiotwin.units import length_exponent, to_mm
 
 READABLE = (".vtu", ".vtk", *_meshio_files.SUFFIXES, *carp.SUFFIXES)
@@ -21,7 +22,14 @@ def open_file(path: Path, unit: str | None) -> FileMesh:
     folder = path.is_dir() and not carp.is_base(path)
     if suffix in carp.SUFFIXES or not (suffix or path.is_file() or folder):
         return carp.read(path, unit or "um")
+    if folder or suffix in DICOM:
+        refuse_dicom(path, or_folder=False)
     check_exists(path)
+    if suffix in IMAGES:
+        raise ValueError(
+            f"{path}: this is an image, expected a mesh: make a heart of its labels first "
+            f"(`cardiotwin mesh {path.name} -o heart.vtu`), or use mesh=image"
+        )
     if suffix not in READABLE and suffix not in _vtk_files.SUFFIXES:
         what = f"the format {suffix!r}" if suffix else "a file without a suffix"
         raise ValueError(

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from cardiotwin.anatomy._size import size_doubt
+from cardiotwin.anatomy.heart_checks import heart_doubts
 from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.anatomy.mesh import unique_edges as unique_edges
 from cardiotwin.anatomy.topology import (
@@ -177,7 +178,7 @@ def quality_report(mesh: Mesh) -> dict[str, Any]:
     report["size"], report["neighbours"] = list(measured.size), list(measured.neighbours)
     report["missing"] = _missing(mesh)
     doubt = size_doubt(mesh.points, mesh.volume(), "mm", stated=True)
-    report["warnings"] = ([doubt] if doubt else []) + _warnings(measured)
+    report["warnings"] = ([doubt] if doubt else []) + heart_doubts(mesh) + _warnings(measured)
     report["resolution"] = _resolution(measured.edge_length.mean)
     return report
 

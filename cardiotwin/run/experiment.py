@@ -17,8 +17,10 @@ from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
 from cardiotwin.propagation.times import WHOLE, check_multirate, check_times
+from cardiotwin.tissue.places import VentricularSite
 from cardiotwin.tissue.stimulus import AbstractStimulus
 from cardiotwin.twin import (
+    Anatomy,
     AnyFibres,
     AnyRhythm,
     Cells,
@@ -98,19 +100,21 @@ class Recording:
             raise ValueError(f"Recording: rr is {rr} ms; give a positive interval between beats.")
         self.thorax, self.rr = thorax, rr
 
-    def electrodes(self, mesh: Mesh | Voxels) -> Electrodes:
-        """Read or place the electrodes.
+    def electrodes(self, mesh: Mesh | Voxels, kept: Electrodes | None = None) -> Electrodes:
+        """Read the electrodes, or take those of the twin folder, or place them.
 
         Raises:
             ValueError: an electrode is missing, or lies in or too near the heart.
         """
+        given = kept if self.thorax is None else None
         if self.file is not None:
-            found = read_electrodes(self.file, unit=self.unit)
-            found.require_twelve_leads()
-            if self.conductor.clearance is not None:
-                check_clearance(mesh, found, self.conductor.clearance)
-            return found
-        return place_electrodes(mesh, thorax=self.thorax)
+            given = read_electrodes(self.file, unit=self.unit)
+        if given is None:
+            return place_electrodes(mesh, thorax=self.thorax)
+        given.require_twelve_leads()
+        if self.conductor.clearance is not None:
+            check_clearance(mesh, given, self.conductor.clearance)
+        return given
 
     def lead_field(self, twin: Twin, electrodes: Electrodes) -> LeadField:
         """Lead field on the mesh of the twin, from its physical intracellular conductivity."""
@@ -125,8 +129,8 @@ class Output:
         folder: of the run.
         overwrite: replace a finished run that lies there.
         frames_every: interval of the voltage frames in the VTKHDF file; 0 for none.
-        probes: points whose nearest nodes are recorded, [[x, y, z], ...] in mm; chosen on the
-            heart when left out.
+        probes: points whose nearest nodes are recorded, [x, y, z] in mm or `VentricularSite`s;
+            chosen on the heart when left out.
         wfdb: write the ECG as a WFDB record too.
         figures: write PNG figures.
         film: write a film of the voltage; it needs frames.
@@ -139,7 +143,7 @@ class Output:
         folder: str | None = None,
         overwrite: bool = False,
         frames_every: Milliseconds = 5.0,
-        probes: Sequence[Sequence[Millimetres]] | None = None,
+        probes: Sequence[VentricularSite | Sequence[Millimetres]] | None = None,
         wfdb: bool = True,
         figures: bool = True,
         film: bool = True,
@@ -153,7 +157,7 @@ class Output:
             )
         self.folder, self.overwrite = folder, overwrite
         self.frames_every = frames_every
-        self.probes = None if probes is None else np.asarray(probes, float).reshape(-1, 3)
+        self.probes = None if probes is None else tuple(probes)
         self.wfdb, self.figures, self.film, self.report = wfdb, figures, film, report
         self.checkpoint_seconds = checkpoint_seconds
 
@@ -162,7 +166,7 @@ class Experiment:
     """One run: a heart, what excites it, how it is solved and what is written.
 
     Args:
-        mesh: the heart or slab: tetrahedra, or voxels of a label image.
+        mesh: the heart or slab: tetrahedra, voxels of a label image, or a twin folder's heart.
         fibres: how its fibres come about.
         ionic: ionic model and cell types.
         tissue: conductivities and target velocities.
@@ -178,7 +182,7 @@ class Experiment:
 
     def __init__(
         self,
-        mesh: Mesh | Voxels,
+        mesh: Mesh | Voxels | Anatomy,
         fibres: AnyFibres | None = None,
         ionic: Cells | None = None,
         tissue: Myocardium | None = None,

@@ -10,7 +10,7 @@ import numpy as np
 
 from cardiotwin.anatomy.closed_surface import mesh_of_surface, read_surface
 from cardiotwin.anatomy.fibres import ldrb
-from cardiotwin.anatomy.formats import WRITABLE, write_mesh
+from cardiotwin.anatomy.formats import WRITABLE, read_mesh, write_mesh
 from cardiotwin.anatomy.image_mesh import heart_mesh, heart_voxels
 from cardiotwin.anatomy.imaging import (
     HeartImage,
@@ -21,11 +21,13 @@ from cardiotwin.anatomy.imaging import (
 from cardiotwin.anatomy.label_table import choose_table, read_label_table
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.quality import quality_report
+from cardiotwin.anatomy.remeshing import remeshed
 from cardiotwin.anatomy.topology import areas
 from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results.heart_picture import draw_heart
 
 SURFACE_FILES = (".vtp", ".stl", ".ply", ".obj", ".vtk")
+MESH_FILES = (".vtu", ".vtu.gz", ".msh", ".msh.gz", ".inp", ".xdmf")
 IMAGE_OUTPUTS = (".nii", ".nii.gz")
 
 
@@ -34,7 +36,8 @@ class MeshTask:
     """What to make of which file.
 
     Attributes:
-        source: an image of labels, or a closed surface (.vtp, .stl, .ply, .obj, .vtk).
+        source: an image of labels, a closed surface (.vtp, .stl, .ply, .obj, .vtk), or, to be
+            remeshed, a mesh.
         output: .vtu or another format of meshes for tetrahedra; .nii or .nii.gz for voxels.
         edge_length: mean edge of tetrahedra, mm.
         spacing: edge of the cubes that an image is brought to, mm.
@@ -45,6 +48,7 @@ class MeshTask:
         surfaces: label by name of surface, for a closed surface.
         unit: of the coordinates of a closed surface.
         picture: where to draw the heart, or None.
+        remesh: new mean edge of a mesh, mm, or None.
     """
 
     source: Path
@@ -58,6 +62,7 @@ class MeshTask:
     surfaces: Mapping[str, int] | None = None
     unit: str | None = None
     picture: Path | None = None
+    remesh: float | None = None
 
 
 def make_heart(task: MeshTask, say: Callable[[str], None]) -> dict[str, Any]:
@@ -76,7 +81,11 @@ def make_heart(task: MeshTask, say: Callable[[str], None]) -> dict[str, Any]:
     start = time.perf_counter()
     _check_output(task)
     heart = None
-    if task.source.suffix.lower() in SURFACE_FILES:
+    if task.remesh is not None:
+        before = read_mesh(task.source, unit=task.unit, find_surfaces=True)
+        say(f"{task.source.name}: {before.nodes:,} nodes, {before.volume() / 1e3:.1f} mL")
+        mesh = remeshed(before, task.remesh)
+    elif task.source.suffix.lower() in SURFACE_FILES:
         surface = read_surface(task.source, unit=task.unit, labels=task.surfaces)
         say(f"{task.source.name}: closed surface of {len(surface.triangles):,} triangles")
         mesh = mesh_of_surface(surface, task.edge_length)
@@ -102,8 +111,14 @@ def _check_output(task: MeshTask) -> None:
     """Refuse what cannot be written, before long work."""
     closed = task.source.suffix.lower() in SURFACE_FILES
     image = task.output.name.endswith(IMAGE_OUTPUTS)
-    if closed and image:
-        raise ValueError(f"{task.source} is a surface, which becomes a mesh: write .vtu")
+    if image and (closed or task.remesh is not None):
+        what = "surface" if closed else "mesh"
+        raise ValueError(f"{task.source} is a {what}, which becomes a mesh: write .vtu")
+    if task.remesh is None and task.source.name.lower().endswith(MESH_FILES):
+        raise ValueError(
+            f"{task.source} is a mesh already: give --remesh MM for edges of another length, or "
+            "use it as it is (mesh=file)"
+        )
     plain = task.output.with_suffix("") if task.output.suffix == ".gz" else task.output
     if not image and plain.suffix.lower() not in WRITABLE:
         raise ValueError(

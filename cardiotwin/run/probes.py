@@ -1,20 +1,26 @@
 """Where the voltage is recorded when nobody says where."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from cardiotwin.anatomy.coordinates import heart_axes
+from cardiotwin.tissue.places import VentricularSite, locate
 from cardiotwin.tissue.sites import EndocardialSite
 from cardiotwin.twin import Anatomy
 
 NEEDED = {"endo_lv", "endo_rv", "epi", "base"}
 
 
-def choose_probes(anatomy: Anatomy, points: np.ndarray | None) -> tuple[np.ndarray, list[str]]:
+def choose_probes(
+    anatomy: Anatomy, points: Sequence[VentricularSite | Sequence[float]] | np.ndarray | None
+) -> tuple[np.ndarray, list[str]]:
     """Nodes to record and their labels.
 
     Args:
         anatomy: the heart or slab.
-        points: [probes, 3] mm; the nearest nodes are taken. None chooses: endocardium and
+        points: [x, y, z] in mm each, or sites in ventricular coordinates; the nearest nodes are
+            taken. None chooses: endocardium and
             epicardium of the left free wall, septum and right free wall at mid-height on a heart,
             both ends and the middle of anything else.
 
@@ -23,13 +29,27 @@ def choose_probes(anatomy: Anatomy, points: np.ndarray | None) -> tuple[np.ndarr
     """
     mesh = anatomy.mesh
     if points is not None:
-        nodes = _nearest(mesh.points, points, _longest_edge(mesh))
+        nodes = _nearest(mesh.points, _in_mm(anatomy, points), _longest_edge(mesh))
         return nodes, [f"probe {i} at {np.round(mesh.points[n], 1)}" for i, n in enumerate(nodes)]
     if not set(mesh.surfaces) >= NEEDED:
         low, high = mesh.points.min(axis=0), mesh.points.max(axis=0)
         nodes = _nearest(mesh.points, np.array([low, (low + high) / 2, high]), np.inf)
         return nodes, ["low corner", "centre", "high corner"]
     return _on_heart(anatomy)
+
+
+def _in_mm(
+    anatomy: Anatomy, points: Sequence[VentricularSite | Sequence[float]] | np.ndarray
+) -> np.ndarray:
+    """Points [probes, 3] mm."""
+    places = []
+    for point in points:
+        site = isinstance(point, VentricularSite)
+        place = locate([point], anatomy.map)[0] if site else np.asarray(point, float)
+        if np.shape(place) != (3,):
+            raise ValueError(f"output.probes holds {point!r}; give [x, y, z] in mm or a site.")
+        places.append(place)
+    return np.array(places).reshape(-1, 3)
 
 
 def _on_heart(anatomy: Anatomy) -> tuple[np.ndarray, list[str]]:

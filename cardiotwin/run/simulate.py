@@ -154,7 +154,9 @@ def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) ->
         twin = experiment.twin()
         nodes, labels = choose_probes(twin.anatomy, experiment.output.probes)
         leads = experiment.leads
-        electrodes = None if leads is None else leads.electrodes(twin.mesh)
+        electrodes = None
+        if leads is not None:
+            electrodes = leads.electrodes(twin.mesh, twin.anatomy.electrodes)
     twin, found["velocity"] = tuned_twin(experiment, twin, journal)
     observe: dict[str, AbstractObservable] = {
         "activation": ActivationTime(twin.cell.activation_threshold),

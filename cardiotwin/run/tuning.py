@@ -89,7 +89,9 @@ def tuned_twin(experiment: Experiment, twin: Twin, journal: Journal) -> tuple[Tw
             tuned = _tuned(twin, layers, cell, curve, how)
             twin, result["layers"] = twin._replace(tissue=tuned.tissue), tuned.table
             _warn_missed(tuned.table, journal)
-    return twin, result
+    # after tuning, which would make up for what the scar takes away
+    scarred = experiment.tissue.scarred(twin.anatomy, twin.tissue)
+    return twin._replace(tissue=scarred), result
 
 
 def _warn_missed(table: list[dict[str, Any]], journal: Journal) -> None:

@@ -16,9 +16,13 @@ from cardiotwin.twin.fibres import RuleBasedFibres as RuleBasedFibres
 from cardiotwin.twin.fibres import UniformFibres as UniformFibres
 from cardiotwin.twin.fibres import has_walls as has_walls
 from cardiotwin.twin.fibres import wall_angles as wall_angles
+from cardiotwin.twin.folder import load_twin as load_twin
+from cardiotwin.twin.folder import save_twin as save_twin
 from cardiotwin.twin.myocardium import FastEndocardium as FastEndocardium
 from cardiotwin.twin.myocardium import Myocardium as Myocardium
 from cardiotwin.twin.rhythms import AnyRhythm as AnyRhythm
 from cardiotwin.twin.rhythms import PlacedStimulus as PlacedStimulus
 from cardiotwin.twin.rhythms import PurkinjeRhythm as PurkinjeRhythm
 from cardiotwin.twin.rhythms import SinusRhythm as SinusRhythm
+from cardiotwin.twin.zones import CellZone as CellZone
+from cardiotwin.twin.zones import ConductionZone as ConductionZone

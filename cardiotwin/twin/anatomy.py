@@ -1,27 +1,69 @@
-"""A mesh with what is worked out on it when something asks."""
+"""A mesh with what is worked out on it when something asks, or was kept from before."""
 
+from collections.abc import Sequence
 from functools import cached_property
 
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
+from cardiotwin.anatomy.fibres import Fibres
+from cardiotwin.anatomy.heart_checks import check_heart
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.outflow import ValveFields, valve_fields
+from cardiotwin.anatomy.purkinje import PurkinjeNetwork
+from cardiotwin.anatomy.ventricular import VentricularCoordinates, ventricular_coordinates
 from cardiotwin.anatomy.ventricular_map import VentricularMap
 from cardiotwin.anatomy.voxels import Voxels, as_tetrahedra
+from cardiotwin.ecg.electrodes import Electrodes
 
 
 class Anatomy:
     """A mesh, its Laplace solutions and its ventricular coordinates when something asks for them.
 
+    What is handed in is not worked out again; a twin folder hands in everything (`load_twin`).
+
+    Args:
+        mesh: tetrahedra or voxels.
+        fields: Laplace solutions of the mesh.
+        coordinates: ventricular coordinates of the mesh's tetrahedra.
+        fibres: one frame an element.
+        networks: Purkinje networks of this heart.
+        electrodes: placed on this patient.
+
     Attributes:
         mesh: tetrahedra or voxels.
+        fibres: kept ones, or None.
+        networks: kept Purkinje networks, or None.
+        electrodes: kept ones, or None.
     """
 
-    def __init__(self, mesh: Mesh | Voxels):
-        self.mesh = mesh
+    def __init__(
+        self,
+        mesh: Mesh | Voxels,
+        *,
+        fields: VentricularFields | None = None,
+        coordinates: VentricularCoordinates | None = None,
+        fibres: Fibres | None = None,
+        networks: Sequence[PurkinjeNetwork] | None = None,
+        electrodes: Electrodes | None = None,
+    ):
+        self.mesh, self.fibres, self.electrodes = mesh, fibres, electrodes
+        self.networks = None if networks is None else tuple(networks)
+        self._coordinates = coordinates
+        if fields is not None:
+            self.__dict__["fields"] = fields
+        if fibres is not None and len(fibres.fibre) != len(mesh.cells):
+            raise ValueError(
+                f"Anatomy: the fibres are of {len(fibres.fibre)} elements and the mesh has "
+                f"{len(mesh.cells)}; build them on this mesh."
+            )
 
     @cached_property
     def fields(self) -> VentricularFields:
-        """Laplace solutions between the named surfaces, solved once."""
+        """Laplace solutions between the named surfaces, solved once.
+
+        Raises:
+            ValueError: the surfaces are not those of one heart, see `check_heart`.
+        """
+        check_heart(self.mesh)
         return ventricular_fields(as_tetrahedra(self.mesh))
 
     @cached_property
@@ -33,4 +75,7 @@ class Anatomy:
     def map(self) -> VentricularMap:
         """The way between points and ventricular coordinates, worked out once."""
         mesh = as_tetrahedra(self.mesh)
-        return VentricularMap(mesh, fields=self.fields)
+        found = self._coordinates
+        if found is None:
+            found = ventricular_coordinates(mesh, self.fields)
+        return VentricularMap(mesh, found)

@@ -39,24 +39,26 @@ class Twin(NamedTuple):
     @classmethod
     def assemble(
         cls,
-        mesh: Mesh | Voxels,
+        mesh: Mesh | Voxels | Anatomy,
         *,
         fibres: AnyFibres | None = None,
         myocardium: Myocardium | None = None,
         cells: Cells | None = None,
         stimulus: AnyRhythm | AbstractStimulus | None = None,
     ) -> "Twin":
-        """Make every part on a mesh; the parts left out take their defaults.
+        """Make every part on a mesh, or on what `load_twin` loaded; the others take their defaults.
 
         Raises:
             ValueError: a part does not fit the mesh, such as rules without labelled surfaces or a
                 stimulus that reaches no node.
         """
-        anatomy = Anatomy(mesh)
+        anatomy = mesh if isinstance(mesh, Anatomy) else Anatomy(mesh)
         frame = (fibres or RuleBasedFibres()).on(anatomy)
         stimulus = SinusRhythm() if stimulus is None else stimulus
         placed = stimulus.on(anatomy) if isinstance(stimulus, AnyRhythm) else stimulus
-        placed.pulses(mesh.points)  # one that misses the tissue is refused now, not after tuning
+        placed.pulses(
+            anatomy.mesh.points
+        )  # one that misses the tissue is refused now, not after tuning
         return cls(
             anatomy=anatomy,
             tissue=(myocardium or Myocardium()).on(anatomy, frame),

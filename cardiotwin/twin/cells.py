@@ -24,8 +24,10 @@ from cardiotwin.ionic.stewart_2009 import Stewart2009
 from cardiotwin.ionic.ten_tusscher_2006 import TenTusscherPanfilov2006
 from cardiotwin.ionic.ten_tusscher_restitution import TenTusscherRestitution
 from cardiotwin.ionic.tor_ord import ToRORdDynCl
+from cardiotwin.tissue.substrate import remodelled
 
 from .anatomy import Anatomy
+from .zones import CellZone
 
 # Layers thinner than this share of the wall hold no cell.
 THINNEST = 1e-6
@@ -66,6 +68,12 @@ class Cells(eqx.Module):
         parameters: values for every cell, by the model's own names.
         apex_to_base: factors at apex and base, by parameter, linear between.
         endo_to_epi: factors at endocardium and epicardium, by parameter, linear between.
+        lv_to_rv: factors in the left and the right free wall, by parameter, linear through the
+            septum.
+        zones: regions whose parameters are multiplied, one after the other.
+        border_zone: factors in the border zone of a scar, by parameter, such as g_Na 0.38, g_CaL
+            0.31, g_Kr 0.3 and g_Ks 0.2 (Arevalo et al. 2016,
+            https://doi.org/10.1038/ncomms11437); where it holds a share of the volume, so much.
     """
 
     model: str = eqx.field(static=True)
@@ -76,6 +84,9 @@ class Cells(eqx.Module):
     parameters: dict[str, float]
     apex_to_base: dict[str, tuple[float, float]]
     endo_to_epi: dict[str, tuple[float, float]]
+    border_zone: dict[str, float]
+    lv_to_rv: dict[str, tuple[float, float]]
+    zones: tuple[CellZone, ...]
 
     def __init__(
         self,
@@ -104,6 +115,9 @@ class Cells(eqx.Module):
         parameters: Mapping[str, float] | None = None,
         apex_to_base: Mapping[str, Sequence[float]] | None = None,
         endo_to_epi: Mapping[str, Sequence[float]] | None = None,
+        border_zone: Mapping[str, float] | None = None,
+        lv_to_rv: Mapping[str, Sequence[float]] | None = None,
+        zones: Sequence[CellZone] | None = None,
     ):
         chosen = _model_class(str(model))
         if not (endo >= 0 and mid >= 0 and endo + mid <= 1 and 0 < width <= 1):
@@ -116,8 +130,14 @@ class Cells(eqx.Module):
         self.parameters = dict(parameters or {})
         self.apex_to_base = _factor_pairs("apex_to_base", apex_to_base)
         self.endo_to_epi = _factor_pairs("endo_to_epi", endo_to_epi)
+        self.border_zone = _factors("border_zone", border_zone)
+        self.lv_to_rv = _factor_pairs("lv_to_rv", lv_to_rv)
+        self.zones = tuple(zones or ())
         names = [row.name for row in chosen.parameters()]
-        for name in (*self.parameters, *self.apex_to_base, *self.endo_to_epi):
+        gradients = (self.apex_to_base, self.endo_to_epi, self.lv_to_rv, self.border_zone)
+        varied = [name for each in gradients for name in each]
+        varied += [name for zone in self.zones for name in zone.factors]
+        for name in (*self.parameters, *varied):
             if name not in names:
                 raise ValueError(
                     f"Cells: {model} has no parameter {name!r}; it has {', '.join(names)}."
@@ -133,11 +153,20 @@ class Cells(eqx.Module):
         for position, factors in (
             ("apicobasal", self.apex_to_base),
             ("transmural", self.endo_to_epi),
+            ("interventricular", {k: pair[::-1] for k, pair in self.lv_to_rv.items()}),
         ):
             for name, (low, high) in factors.items():
                 where = np.clip(getattr(anatomy.fields, position), 0.0, 1.0)
                 value = np.asarray(getattr(cell, name)) * (low + (high - low) * where)
                 cell = replaced(cell, {name: value})
+        for zone in self.zones:
+            here = zone.region.nodes(anatomy.map)
+            for name, factor in zone.factors.items():
+                value = np.asarray(getattr(cell, name)) * np.where(here, factor, 1.0)
+                cell = replaced(cell, {name: value})
+        if self.border_zone:
+            for name, factor in remodelled(anatomy.mesh, self.border_zone).items():
+                cell = replaced(cell, {name: np.asarray(getattr(cell, name)) * factor})
         return cell
 
     def _typed(self) -> bool:
@@ -178,6 +207,15 @@ def _beyond(depth: np.ndarray, edge: float, width: float) -> np.ndarray:
         return np.full_like(depth, edge <= THINNEST)
     half = min(0.5 * width, edge, 1.0 - edge)
     return np.clip(0.5 * (depth - edge) / half + 0.5, 0.0, 1.0)
+
+
+def _factors(name: str, factors: Mapping[str, float] | None) -> dict[str, float]:
+    for parameter, factor in (factors or {}).items():
+        if not (np.isfinite(factor) and factor >= 0):
+            raise ValueError(
+                f"Cells: {name}.{parameter} is {factor!r}; give a factor, such as 0.4."
+            )
+    return {parameter: float(factor) for parameter, factor in (factors or {}).items()}
 
 
 def _factor_pairs(name: str, pairs: Mapping[str, Any] | None) -> dict[str, tuple[float, float]]:

@@ -88,10 +88,12 @@ class RuleBasedFibres(eqx.Module):
 
 
 class MeshFibres(eqx.Module):
-    """The fibres that came with the mesh."""
+    """The fibres that came with the mesh, or are kept in the twin folder."""
 
     def on(self, anatomy: Anatomy) -> Fibres:
-        """Take the fibres from the mesh's cell data."""
+        """Take the fibres that were kept, bit by bit, or else those of the mesh's cell data."""
+        if anatomy.fibres is not None:
+            return anatomy.fibres
         return fibres_from_mesh(anatomy.mesh)
 
 

@@ -11,11 +11,11 @@ from cardiotwin._types import Millimetres
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.propagation.velocity import VelocityTarget
 from cardiotwin.tissue.conductivity import Conductivity, Tissue
-from cardiotwin.tissue.sites import (
-    endocardial_layer,
-)
+from cardiotwin.tissue.sites import endocardial_layer
+from cardiotwin.tissue.substrate import ScarConduction
 
 from .anatomy import Anatomy
+from .zones import ConductionZone
 
 
 class FastEndocardium(eqx.Module):
@@ -58,6 +58,9 @@ class Myocardium(eqx.Module):
         velocity: target velocities along fibre, sheet and normal; None leaves the conductivities
             as they are, whatever velocity the mesh makes of them.
         endocardium: fast layer; None for none. It needs `velocity`.
+        zones: regions with velocities of their own, later ones on top; they need `velocity` too,
+            and lie above the fast layer.
+        scar: how scar and border zone of the mesh conduct; None conducts as if there were none.
     """
 
     conductivity: dict[str, Conductivity]
@@ -65,6 +68,8 @@ class Myocardium(eqx.Module):
     c_m: float
     velocity: VelocityTarget | None
     endocardium: FastEndocardium | None
+    scar: ScarConduction | None
+    zones: tuple[ConductionZone, ...]
 
     def __init__(
         self,
@@ -73,6 +78,8 @@ class Myocardium(eqx.Module):
         c_m: Annotated[float, "uF/mm^2"] = 0.01,
         velocity: Sequence[Velocity] | None = (0.6, 0.3, 0.3),
         endocardium: FastEndocardium | None = None,
+        scar: ScarConduction | None = None,
+        zones: Sequence[ConductionZone] | None = None,
     ):
         self.conductivity = dict(conductivity or {"default": Conductivity()})
         self.chi, self.c_m = chi, c_m
@@ -90,11 +97,23 @@ class Myocardium(eqx.Module):
                 "Give target velocities, or leave the layer out."
             )
         self.velocity = None if velocity is None else VelocityTarget(*map(float, velocity))
-        self.endocardium = endocardium
+        self.endocardium, self.scar = endocardium, scar
+        self.zones = tuple(zones or ())
+        if velocity is None and self.zones:
+            raise ValueError(
+                "Myocardium: zones are tuned to their velocities, but velocity is null. Give "
+                "target velocities, or leave the zones out."
+            )
 
     def on(self, anatomy: Anatomy, fibres: Fibres) -> Tissue:
-        """Lay the conductivities out over a mesh, untuned."""
+        """Lay the conductivities out over a mesh, untuned and without scar."""
+        if self.scar is not None:
+            self.scar.factors(anatomy.mesh)  # a mesh without scar is refused now, not after tuning
         return Tissue.by_region(anatomy.mesh, fibres, self.conductivity, chi=self.chi, c_m=self.c_m)
+
+    def scarred(self, anatomy: Anatomy, tissue: Tissue) -> Tissue:
+        """The tuned tissue with the scar in it, where there is one."""
+        return tissue if self.scar is None else self.scar.on(anatomy.mesh, tissue)
 
     def layers(self, anatomy: Anatomy) -> dict[str, tuple[np.ndarray, VelocityTarget]]:
         """Masks [elements] and target velocities, the later ones on top."""
@@ -110,4 +129,6 @@ class Myocardium(eqx.Module):
                 up_to=self.endocardium.up_to,
             )
             layers["endocardium"] = (fast, VelocityTarget(*[self.endocardium.velocity] * 3))
+        for number, zone in enumerate(self.zones, 1):
+            layers[f"zone {number}"] = (zone.elements(anatomy), zone.velocity)
         return layers

@@ -83,7 +83,8 @@ class PurkinjeRhythm(eqx.Module):
     """Activation through Purkinje networks: the His bundle fires, and the junctions follow.
 
     Args:
-        networks: read from files; grown on the heart when left out.
+        networks: read from files; when left out, those of the twin folder, or else grown on the
+            heart.
         tree: how they grow.
         speed: along the networks.
         his_delay: from the His bundle to the root of every network.
@@ -141,7 +142,7 @@ class PurkinjeRhythm(eqx.Module):
 
     def system(self, anatomy: Anatomy) -> ConductionSystem:
         """The networks of a heart with their speed and delays."""
-        networks = self.networks
+        networks = anatomy.networks if self.networks is None else self.networks
         if networks is None:
             mesh = as_tetrahedra(anatomy.mesh)
             networks = grow_purkinje(mesh, fields=anatomy.fields, tree=self.tree)
