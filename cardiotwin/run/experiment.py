@@ -11,8 +11,8 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
-from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
-from cardiotwin.ecg.thorax import Thorax, place_electrodes
+from cardiotwin.ecg.leadfield import AbstractVolumeConductor, LeadField, UnboundedConductor
+from cardiotwin.ecg.thorax import Thorax
 from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
@@ -88,7 +88,7 @@ class Recording:
         self,
         electrodes: str | None = None,
         unit: Literal["mm", "cm", "m", "um"] = "mm",
-        conductor: UnboundedConductor | None = None,
+        conductor: AbstractVolumeConductor | None = None,
         thorax: Thorax | None = None,
         rr: Milliseconds = 1000.0,
     ):
@@ -110,7 +110,7 @@ class Recording:
             if self.conductor.clearance is not None:
                 check_clearance(mesh, found, self.conductor.clearance)
             return found
-        return place_electrodes(mesh, thorax=self.thorax)
+        return self.conductor.place_electrodes(mesh, self.thorax)
 
     def lead_field(self, twin: Twin, electrodes: Electrodes) -> LeadField:
         """Lead field on the mesh of the twin, from its physical intracellular conductivity."""
