@@ -18,6 +18,8 @@ def graded_tetrahedra(
     focus: Float[np.ndarray, "2 3"],
     fine: float,
     coarse: float,
+    *,
+    hollow: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill a closed body by isosurface stuffing of a lattice whose layers grow away from a box.
 
@@ -31,6 +33,7 @@ def graded_tetrahedra(
         focus: lower and upper corner of the box to resolve, mm.
         fine: edge of the cubes within `focus`, mm.
         coarse: largest edge of the cubes, mm.
+        hollow: whether the body has holes within.
 
     Returns:
         Points float64 [nodes, 3] mm and cells int32 [elements, 4] of positive volume.
@@ -64,6 +67,7 @@ def graded_tetrahedra(
         1.0,
         open_top=False,
         bisections=_BISECTIONS,
+        hollow=hollow,
     )
     return place(lattice), cells
 

@@ -14,7 +14,7 @@ from cardiotwin.ecg.electrodes import Electrodes
 from cardiotwin.ecg.idealised_torso import IdealisedTorso
 from cardiotwin.ecg.leadfield import AbstractVolumeConductor, LeadField, check_conductivity
 from cardiotwin.ecg.thorax import Thorax
-from cardiotwin.ecg.torso import AbstractTorso, Torso, check_disjoint, check_torso
+from cardiotwin.ecg.torso import AbstractTorso, check_disjoint, check_torso
 from cardiotwin.ecg.torso_electrodes import check_electrodes, place_on_torso
 from cardiotwin.ecg.volume_elements import disc_points, surface_interpolation
 from cardiotwin.numerics.fem import p1_geometry
@@ -81,8 +81,8 @@ class BoundaryConductor(AbstractVolumeConductor):
             held = int((Nearest(surface).depth(centres) > 0.0).sum())
             if held:
                 raise ValueError(
-                    f"BoundaryConductor: {held} elements of the heart lie in {name!r}; expected the "
-                    "heart in the trunk. Leave that tissue out, or use TorsoConductor."
+                    f"BoundaryConductor: {held} elements of the heart lie in {name!r}; expected "
+                    "the heart in the trunk. Leave that tissue out, or use TorsoConductor."
                 )
         field = boundary_lead_field(
             [torso.skin, *(surface for _, surface in organs)],

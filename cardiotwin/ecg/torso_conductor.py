@@ -46,8 +46,8 @@ class TorsoConductor(AbstractVolumeConductor):
 
     torso: AbstractTorso = eqx.field(default_factory=IdealisedTorso)
     conductivities: Conductivities = eqx.field(default_factory=Conductivities)
-    fine: Millimetres = 3.0
-    coarse: Millimetres = 9.0
+    fine: Millimetres = 4.0
+    coarse: Millimetres = 10.0
     electrode_radius: Millimetres = 5.0
     inside: bool = False
     keep: bool = True

@@ -28,8 +28,8 @@ class TorsoMesh(NamedTuple):
         coarse: largest edge of the cubes elsewhere, mm.
     """
 
-    fine: float = 3.0
-    coarse: float = 9.0
+    fine: float = 4.0
+    coarse: float = 10.0
 
 
 def mesh_torso(
