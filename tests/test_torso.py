@@ -74,6 +74,8 @@ ECCENTRIC = spread(12, 1.0) * RADIUS * np.tile([[0.01], [0.3], [0.6]], (4, 1))
 class PlainTorso(AbstractTorso):
     """A trunk of few triangles without organs."""
 
+    thorax: Thorax = eqx.field(default_factory=Thorax)
+
     def around(self, mesh):
         trunk = IdealisedTorso(lungs=False, blood=False).around(mesh)
         points, triangles = superellipsoid(np.array([150.0, 100.0, 230.0]), 2.5, 4.0, 3)

@@ -57,6 +57,7 @@ class BoundaryConductor(AbstractVolumeConductor):
 
     def place_electrodes(self, mesh: Mesh | Voxels, thorax: Thorax | None = None) -> Electrodes:
         """Return the nine electrodes of the twelve leads on this body's skin."""
+        thorax = self.torso.thorax if thorax is None else thorax
         return place_on_torso(self.torso.around(mesh), thorax)
 
     def lead_field(

@@ -12,6 +12,7 @@ from scipy.spatial import KDTree
 from cardiotwin.anatomy.closed_surface import ClosedSurface, Nearest
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import Voxels
+from cardiotwin.ecg.thorax import Thorax
 
 # Extent of a body in mm; beyond, its unit is wrong.
 _SMALLEST, _LARGEST = 80.0, 3000.0
@@ -47,7 +48,13 @@ class Torso(NamedTuple):
 
 
 class AbstractTorso(eqx.Module):
-    """A body that can be put around a heart."""
+    """A body that can be put around a heart.
+
+    Attributes:
+        thorax: pose of the heart, and heights of the electrodes.
+    """
+
+    thorax: eqx.AbstractVar[Thorax]
 
     @abstractmethod
     def around(self, mesh: Mesh | Voxels) -> Torso:
