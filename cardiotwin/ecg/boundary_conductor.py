@@ -58,7 +58,16 @@ class BoundaryConductor(AbstractVolumeConductor):
     def place_electrodes(self, mesh: Mesh | Voxels, thorax: Thorax | None = None) -> Electrodes:
         """Return the nine electrodes of the twelve leads on this body's skin."""
         thorax = self.torso.thorax if thorax is None else thorax
-        return place_on_torso(self.torso.around(mesh), thorax)
+        torso = self.torso.around(mesh)
+        check_torso(torso, mesh)
+        return place_on_torso(torso, thorax)
+
+    def check(self, mesh: Mesh | Voxels, electrodes: Electrodes) -> None:
+        """Raise ValueError where the body cannot hold the heart, or electrodes are off its skin."""
+        super().check(mesh, electrodes)
+        torso = self.torso.around(mesh)
+        check_torso(torso, mesh)
+        check_electrodes(torso, electrodes)
 
     def lead_field(
         self,
@@ -69,9 +78,8 @@ class BoundaryConductor(AbstractVolumeConductor):
         """Return the lead field against the mean potential of the skin."""
         sigma_i = np.asarray(sigma_i, np.float64)
         check_conductivity(mesh, sigma_i)
+        self.check(mesh, electrodes)
         torso = self.torso.around(mesh)
-        check_torso(torso, mesh)
-        check_electrodes(torso, electrodes)
         if isinstance(mesh, Voxels):
             sigma_i = np.repeat(sigma_i, TETRAHEDRA_PER_VOXEL, axis=0)
             mesh = mesh.tetrahedra()

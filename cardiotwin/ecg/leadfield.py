@@ -74,6 +74,11 @@ class AbstractVolumeConductor(eqx.Module):
         """Return the nine electrodes of the twelve leads, placed where none were recorded."""
         return place_electrodes(mesh, thorax=thorax)
 
+    def check(self, mesh: Mesh | Voxels, electrodes: Electrodes) -> None:
+        """Raise ValueError, before any long work, where electrodes cannot be where they are."""
+        if self.clearance is not None:
+            check_clearance(mesh, electrodes, self.clearance)
+
 
 class UnboundedConductor(AbstractVolumeConductor):
     """A homogeneous isotropic conductor without boundary that fills all space, heart included.

@@ -68,7 +68,16 @@ class TorsoConductor(AbstractVolumeConductor):
     def place_electrodes(self, mesh: Mesh | Voxels, thorax: Thorax | None = None) -> Electrodes:
         """Return the nine electrodes of the twelve leads on this body's skin."""
         thorax = self.torso.thorax if thorax is None else thorax
-        return place_on_torso(self.torso.around(mesh), thorax)
+        torso = self.torso.around(mesh)
+        check_torso(torso, mesh)
+        return place_on_torso(torso, thorax)
+
+    def check(self, mesh: Mesh | Voxels, electrodes: Electrodes) -> None:
+        """Raise ValueError where the body cannot hold the heart, or electrodes are off its skin."""
+        super().check(mesh, electrodes)
+        torso = self.torso.around(mesh)
+        check_torso(torso, mesh)
+        check_electrodes(torso, electrodes, inside=self.inside)
 
     def lead_field(
         self,
@@ -79,9 +88,8 @@ class TorsoConductor(AbstractVolumeConductor):
         """Return the lead field against the mean potential of the skin."""
         sigma_i = np.asarray(sigma_i, np.float64)
         check_conductivity(mesh, sigma_i)
+        self.check(mesh, electrodes)
         torso = self.torso.around(mesh)
-        check_torso(torso, mesh)
-        check_electrodes(torso, electrodes, inside=self.inside)
         key = self._hash(mesh, torso, sigma_i, electrodes)
         kept = _read(key) if self.keep else None
         if kept is not None:

@@ -9,7 +9,6 @@ import numpy as np
 from cardiotwin._types import Millimetres, Milliseconds
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import Voxels
-from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import AbstractVolumeConductor, LeadField, UnboundedConductor
 from cardiotwin.ecg.thorax import Thorax
@@ -107,8 +106,7 @@ class Recording:
         if self.file is not None:
             found = read_electrodes(self.file, unit=self.unit)
             found.require_twelve_leads()
-            if self.conductor.clearance is not None:
-                check_clearance(mesh, found, self.conductor.clearance)
+            self.conductor.check(mesh, found)
             return found
         return self.conductor.place_electrodes(mesh, self.thorax)
 

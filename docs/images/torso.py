@@ -1,7 +1,7 @@
 """Draw torso.png: the idealised body, its organs, the nine electrodes and a map of a vest.
 
-    python -m cardiotwin simulate mesh.edge_length=2.5 output=numbers output.folder=beat
-    python docs/images/torso.py beat
+``python -m cardiotwin simulate mesh.edge_length=2.5 output=numbers output.folder=beat``, then
+``python docs/images/torso.py beat``.
 """
 
 import sys
@@ -21,6 +21,7 @@ COLOURS = {"skin": ("0.7", 0.12), "lungs": ("tab:blue", 0.15), "blood": ("tab:re
 
 
 def main(folder: Path) -> None:
+    """Draw the body and three maps of the beat in `folder`."""
     jax.config.update("jax_enable_x64", True)
     mesh = biventricle(edge_length=2.5)
     sigma_i = np.broadcast_to(np.diag([0.17, 0.04, 0.04]), (mesh.elements, 3, 3))
@@ -41,7 +42,8 @@ def main(folder: Path) -> None:
     nine = place_on_torso(torso)
     for name, place in zip(nine.names, torso.body(nine.positions), strict=True):
         axes.plot(*place[:, None], "k.", ms=5)
-        axes.text(*(place + [6.0, -25.0, 6.0]), name, fontsize=7)
+        left, back, up = place
+        axes.text(left + 6.0, back - 25.0, up + 6.0, name, fontsize=7)
     frame(axes, torso, "torso, lungs, heart, blood and electrodes")
 
     # potentials between the electrodes, by distance; the map is drawn on the skin's triangles
@@ -68,10 +70,12 @@ def main(folder: Path) -> None:
 
 
 def add(axes, triangles: np.ndarray, colour: str, alpha: float) -> None:
+    """Add triangles [n, 3, 3]."""
     axes.add_collection3d(Poly3DCollection(triangles, facecolors=colour, alpha=alpha, lw=0))
 
 
 def frame(axes, torso, title: str) -> None:
+    """Show the whole body from the front."""
     points = torso.body(torso.skin.points)
     low, high = points.min(axis=0), points.max(axis=0)
     axes.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]), zlim=(low[2], high[2]))
