@@ -17,7 +17,7 @@ CAP = 8.0
 SUBDIVISIONS = 4  # of an icosahedron: 2562 points
 
 # Lungs as shares of the trunk's half axes: (left, posterior, superior) middle and half axes. Their
-# volume is 2.9 L in the default trunk of 33 L, the heart's share of it taken off.
+# volume is 4.1 L in the default trunk of 30 L, what the heart takes included.
 _LUNGS = {
     "right": ((-0.50, 0.02, 0.22), (0.34, 0.66, 0.46)),
     "left": ((0.52, 0.14, 0.22), (0.32, 0.60, 0.46)),
