@@ -78,3 +78,30 @@ def cavity_volume(mesh: Mesh, surface: str) -> float:
         cone = np.stack([end, start, centre[ring[local[:, 0]]]], axis=1)
         volume += np.linalg.det(cone).sum() / 6.0
     return float(abs(volume))
+
+
+def cavity_surface(mesh: Mesh | Voxels, surface: str) -> tuple[np.ndarray, np.ndarray]:
+    """The closed surface of a cavity: its endocardium, each opening closed by a cone.
+
+    Args:
+        mesh: a mesh in mm.
+        surface: name of the endocardial surface, "endo_lv" or "endo_rv".
+
+    Returns:
+        Points [points, 3] in mm and triangles [triangles, 3], normals out of the cavity.
+
+    Raises:
+        ValueError: the surface is missing.
+    """
+    faces = named_surface(mesh, surface)[:, ::-1]
+    nodes, local = np.unique(faces, return_inverse=True)
+    points, local = mesh.points[nodes], local.reshape(-1, 3)
+    edges = rim_edges(local)
+    if len(edges) == 0:
+        return points, local
+    links = sp.coo_matrix((np.ones(len(edges)), edges.T), shape=(len(points),) * 2)
+    _, ring = connected_components(links, directed=False)
+    rings, number = np.unique(ring[edges[:, 0]], return_inverse=True)
+    centres = np.stack([points[ring == k].mean(axis=0) for k in rings])
+    cone = np.stack([edges[:, 1], edges[:, 0], len(points) + number], axis=1)
+    return np.concatenate([points, centres]), np.concatenate([local, cone])

@@ -73,6 +73,7 @@ def stuff(
     *,
     open_top: bool = True,
     bisections: int = _BISECTIONS,
+    hollow: bool = False,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fill the part of a body below a horizontal plane with tetrahedra.
 
@@ -85,6 +86,8 @@ def stuff(
         open_top: whether the plane cuts the body; false for one that lies wholly in the box.
         bisections: halvings that find where an edge of the lattice meets the surface; each halves
             the error, which starts at half an edge.
+        hollow: whether holes within the body stay holes; otherwise they are taken for corners that
+            the lattice cannot resolve, and filled.
 
     Returns:
         Points float64 [nodes, 3] mm and cells int32 [elements, 4] of positive volume.
@@ -105,7 +108,8 @@ def stuff(
             f"a lattice of {spacing:g} mm has no node inside the body: use a smaller edge length"
         )
     points, (value,), cells = _compact(points, (value,), cells)
-    value = _fill_pockets(points, value, cells, spacing, upper[2] if open_top else None)
+    if not hollow:
+        value = _fill_pockets(points, value, cells, spacing, upper[2] if open_top else None)
     edges, cuts = _cut_edges(depth, points, value, cells, bisections)
     edges, cuts = _snap(depth, points, value, edges, cuts, spacing, upper[2])
     return _fill(depth, points, value, cells, edges, cuts)

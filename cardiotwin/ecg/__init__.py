@@ -1,13 +1,24 @@
 """From the transmembrane voltage to the twelve-lead ECG and what is measured on it."""
 
+from cardiotwin.ecg.boundary import epicardial_transfer as epicardial_transfer
+from cardiotwin.ecg.boundary_conductor import BoundaryConductor as BoundaryConductor
 from cardiotwin.ecg.clearance import check_clearance as check_clearance
+from cardiotwin.ecg.conductivities import Conductivities as Conductivities
+from cardiotwin.ecg.electrode_sets import bipolar as bipolar
+from cardiotwin.ecg.electrode_sets import body_surface_120 as body_surface_120
+from cardiotwin.ecg.electrode_sets import frank as frank
+from cardiotwin.ecg.electrode_sets import frank_leads as frank_leads
+from cardiotwin.ecg.electrode_sets import mason_likar as mason_likar
+from cardiotwin.ecg.electrode_sets import vest as vest
 from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES as TWELVE_LEAD_ELECTRODES
 from cardiotwin.ecg.electrodes import Electrodes as Electrodes
 from cardiotwin.ecg.electrodes import read_electrodes as read_electrodes
 from cardiotwin.ecg.electrodes import write_electrodes as write_electrodes
+from cardiotwin.ecg.element_transfer import element_transfer as element_transfer
 from cardiotwin.ecg.features import NORMAL_LIMITS as NORMAL_LIMITS
 from cardiotwin.ecg.features import measurements as measurements
 from cardiotwin.ecg.features import qrs as qrs
+from cardiotwin.ecg.idealised_torso import IdealisedTorso as IdealisedTorso
 from cardiotwin.ecg.leadfield import AbstractVolumeConductor as AbstractVolumeConductor
 from cardiotwin.ecg.leadfield import LeadField as LeadField
 from cardiotwin.ecg.leadfield import UnboundedConductor as UnboundedConductor
@@ -19,3 +30,10 @@ from cardiotwin.ecg.signals import median_beat as median_beat
 from cardiotwin.ecg.signals import read_recording as read_recording
 from cardiotwin.ecg.thorax import Thorax as Thorax
 from cardiotwin.ecg.thorax import place_electrodes as place_electrodes
+from cardiotwin.ecg.torso import AbstractTorso as AbstractTorso
+from cardiotwin.ecg.torso import Torso as Torso
+from cardiotwin.ecg.torso_conductor import TorsoConductor as TorsoConductor
+from cardiotwin.ecg.torso_electrodes import on_skin as on_skin
+from cardiotwin.ecg.torso_electrodes import place_on_torso as place_on_torso
+from cardiotwin.ecg.torso_files import SurfaceTorso as SurfaceTorso
+from cardiotwin.ecg.torso_files import read_body_surface as read_body_surface

@@ -18,6 +18,7 @@ from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes
+from cardiotwin.ecg.thorax import Thorax, place_electrodes
 from cardiotwin.numerics.fem import p1_geometry
 
 # Four-point rule on the tetrahedron, exact for quadratics (Keast, Comput. Methods Appl. Mech. Eng.
@@ -52,7 +53,13 @@ class LeadField(eqx.Module):
 
 
 class AbstractVolumeConductor(eqx.Module):
-    """What surrounds the heart: it alone decides the lead field."""
+    """What surrounds the heart: it alone decides the lead field.
+
+    Attributes:
+        clearance: least distance of an electrode from the tissue in mm; None to allow any.
+    """
+
+    clearance: eqx.AbstractVar[Millimetres | None]
 
     @abstractmethod
     def lead_field(
@@ -62,6 +69,15 @@ class AbstractVolumeConductor(eqx.Module):
         electrodes: Electrodes,
     ) -> LeadField:
         """Return the lead field of `electrodes` for a heart of intracellular `sigma_i` (mS/mm)."""
+
+    def place_electrodes(self, mesh: Mesh | Voxels, thorax: Thorax | None = None) -> Electrodes:
+        """Return the nine electrodes of the twelve leads, placed where none were recorded."""
+        return place_electrodes(mesh, thorax=thorax)
+
+    def check(self, mesh: Mesh | Voxels, electrodes: Electrodes) -> None:
+        """Raise ValueError, before any long work, where electrodes cannot be where they are."""
+        if self.clearance is not None:
+            check_clearance(mesh, electrodes, self.clearance)
 
 
 class UnboundedConductor(AbstractVolumeConductor):
@@ -138,7 +154,11 @@ def unbounded_lead_field(
             not conduct, and an electrode in or too near the heart.
     """
     sigma_i = np.asarray(sigma_i, np.float64)
-    _check_conductivity(mesh, sigma_i, sigma_medium)
+    if not (np.isfinite(sigma_medium) and sigma_medium > 0.0):
+        raise ValueError(
+            f"sigma_medium is {sigma_medium} mS/mm; expected a positive number such as 0.2."
+        )
+    check_conductivity(mesh, sigma_i)
     if clearance is not None:
         check_clearance(mesh, electrodes, clearance)
     if isinstance(mesh, Voxels):
@@ -166,11 +186,8 @@ def _mean_green_gradient(samples: np.ndarray, electrode: np.ndarray) -> np.ndarr
     return np.einsum("qei,qe->ei", towards, distance_2**-1.5) / len(samples)
 
 
-def _check_conductivity(mesh: Mesh | Voxels, sigma_i: np.ndarray, sigma_medium: float) -> None:
-    if not (np.isfinite(sigma_medium) and sigma_medium > 0.0):
-        raise ValueError(
-            f"sigma_medium is {sigma_medium} mS/mm; expected a positive number such as 0.2."
-        )
+def check_conductivity(mesh: Mesh | Voxels, sigma_i: np.ndarray) -> None:
+    """Raise ValueError unless `sigma_i` [elements, 3, 3] holds conductivity tensors of a mesh."""
     expected = (len(mesh.cells), 3, 3)
     if sigma_i.shape != expected:
         raise ValueError(

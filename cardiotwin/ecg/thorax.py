@@ -154,6 +154,26 @@ def place_electrodes(
             that would lie in or too near the heart.
     """
     thorax = Thorax() if thorax is None else thorax
+    centre, frame, scale = heart_pose(mesh, thorax, axes=axes, frame=frame, scale=scale)
+    electrodes = Electrodes(TWELVE_LEAD_ELECTRODES, centre + scale * thorax.electrodes() @ frame)
+    check_clearance(mesh, electrodes, clearance)
+    return electrodes
+
+
+def heart_pose(
+    mesh: Mesh | Voxels,
+    thorax: Thorax,
+    *,
+    axes: HeartAxes | None = None,
+    frame: Float[np.ndarray, "3 3"] | None = None,
+    scale: float | None = None,
+) -> tuple[Float[np.ndarray, " 3"], Float[np.ndarray, "3 3"], float]:
+    """Where the body lies around a heart; arguments as for `place_electrodes`.
+
+    Returns:
+        The heart's centre [3] in mm, the rows left, posterior and superior [3, 3], both in the
+        coordinates of the mesh, and the scale of the thorax.
+    """
     if frame is None:
         frame = thorax.body_frame(heart_axes(mesh) if axes is None else axes)
     else:
@@ -161,16 +181,14 @@ def place_electrodes(
         rotation = frame.shape == (3, 3) and np.allclose(frame @ frame.T, np.eye(3), atol=1e-6)
         if not rotation or np.linalg.det(frame) < 0.0:
             raise ValueError(
-                f"place_electrodes: frame is {frame.tolist()}; expected a rotation whose rows are "
+                f"The body's frame is {frame.tolist()}; expected a rotation whose rows are "
                 "left, posterior and superior (a right-handed frame)."
             )
     volumes = mesh.volumes()
     centre = np.average(mesh.centroids(), axis=0, weights=volumes)
     if scale is None:
         scale = float(np.cbrt(volumes.sum() / thorax.wall_volume))
-    electrodes = Electrodes(TWELVE_LEAD_ELECTRODES, centre + scale * thorax.electrodes() @ frame)
-    check_clearance(mesh, electrodes, clearance)
-    return electrodes
+    return centre, frame, scale
 
 
 def _unit(vector) -> np.ndarray:

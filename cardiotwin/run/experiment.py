@@ -9,10 +9,9 @@ import numpy as np
 from cardiotwin._types import Millimetres, Milliseconds
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import Voxels
-from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
-from cardiotwin.ecg.leadfield import LeadField, UnboundedConductor
-from cardiotwin.ecg.thorax import Thorax, place_electrodes
+from cardiotwin.ecg.leadfield import AbstractVolumeConductor, LeadField, UnboundedConductor
+from cardiotwin.ecg.thorax import Thorax
 from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
@@ -90,7 +89,7 @@ class Recording:
         self,
         electrodes: str | None = None,
         unit: Literal["mm", "cm", "m", "um"] = "mm",
-        conductor: UnboundedConductor | None = None,
+        conductor: AbstractVolumeConductor | None = None,
         thorax: Thorax | None = None,
         rr: Milliseconds = 1000.0,
     ):
@@ -106,14 +105,15 @@ class Recording:
         Raises:
             ValueError: an electrode is missing, or lies in or too near the heart.
         """
-        given = kept if self.thorax is None else None
+        # a body has a skin of its own, which electrodes kept with a bare heart need not lie on
+        bare = self.thorax is None and isinstance(self.conductor, UnboundedConductor)
+        given = kept if bare else None
         if self.file is not None:
             given = read_electrodes(self.file, unit=self.unit)
         if given is None:
-            return place_electrodes(mesh, thorax=self.thorax)
+            return self.conductor.place_electrodes(mesh, self.thorax)
         given.require_twelve_leads()
-        if self.conductor.clearance is not None:
-            check_clearance(mesh, given, self.conductor.clearance)
+        self.conductor.check(mesh, given)
         return given
 
     def lead_field(self, twin: Twin, electrodes: Electrodes) -> LeadField:
