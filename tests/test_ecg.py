@@ -33,7 +33,7 @@ from cardiotwin.ecg import (
 )
 from cardiotwin.ecg.delineation import NotMeasurable, t_wave
 from cardiotwin.ecg.features import corrected_qt
-from cardiotwin.ecg.signals import filtered
+from cardiotwin.ecg.filters import ECGFilter
 from cardiotwin.numerics.fem import stiffness_matrix
 from cardiotwin.propagation.observe import AbstractObservable
 
@@ -635,7 +635,7 @@ def recording(beats=8, rr=800.0):
 
 def test_median_beat_of_a_noisy_recording():
     t, ecg = recording()
-    single = median_beat(t, filtered(t, ecg))
+    single = median_beat(t, ECGFilter()(t, ecg))
     assert single.rr_ms == pytest.approx(800.0, abs=2.0)
     assert single.beats >= 6
     found = measurements(single.t_ms, single.ecg, rr_ms=single.rr_ms)
@@ -679,7 +679,7 @@ def test_recorded_ecgs_are_plausible(data, folder, pattern, duration):
     for path in paths:
         recorded = read_recording(path)
         assert recorded.names == LEAD_NAMES
-        single = median_beat(recorded.t_ms, filtered(recorded.t_ms, recorded.ecg))
+        single = median_beat(recorded.t_ms, ECGFilter()(recorded.t_ms, recorded.ecg))
         found = measurements(single.t_ms, single.ecg, recorded.names, single.rr_ms)
         json.dumps(found, allow_nan=False)
         assert duration[0] <= found["qrs_duration_ms"] <= duration[1], path.name
