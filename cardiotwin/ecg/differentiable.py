@@ -95,8 +95,8 @@ def _check(ecg: Any, names: tuple[str, ...], step_ms: float) -> None:
         raise ValueError(f"soft_measurements: the ECG lacks {', '.join(missing)}.")
     if not 0.0 < step_ms <= delineation.COARSEST_STEP:
         raise ValueError(
-            f"soft_measurements: step_ms is {step_ms:g}; expected 0 to {delineation.COARSEST_STEP:g} "
-            "ms. Save frames more often."
+            f"soft_measurements: step_ms is {step_ms:g}; expected 0 to "
+            f"{delineation.COARSEST_STEP:g} ms. Save frames more often."
         )
 
 

@@ -32,6 +32,8 @@ def ecg_paper(
     gain: float | None = None,
     rhythm: str = "II",
     dpi: int = 300,
+    over: tuple[np.ndarray, np.ndarray] | None = None,
+    labels: tuple[str, str] = ("simulated", "recorded"),
 ) -> Path:
     """Draw an ECG on ECG paper, true to scale when printed at 100 %.
 
@@ -50,6 +52,9 @@ def ecg_paper(
         gain: mm/mV; None takes 10, or less where a row would be taller than 60 mm.
         rhythm: lead of the strip below long signals.
         dpi: dots an inch of a .png.
+        over: times and signals of a second ECG with the same leads, such as a recording, drawn
+            over the first in blue on the same axis of time.
+        labels: what the first and the second ECG are.
 
     Returns:
         The path.
@@ -67,13 +72,26 @@ def ecg_paper(
     if not (np.diff(t_ms) > 0).all() or not np.isfinite(ecg).any(axis=0).all():
         raise ValueError("ECG times must increase, and every lead needs a finite value to draw")
     text = [title, "   ".join(f"{name} {value}" for name, value in (measurements or {}).items())]
-    sheet = lay_out(t_ms, ecg, names, speed=speed, gain=gain, rhythm=rhythm, text=text)
+    if over is not None:
+        over = np.asarray(over[0], np.float64), np.asarray(over[1], np.float64)
+        if over[1].shape != (len(over[0]), len(names)):
+            raise ValueError(
+                f"the ECG to draw over has shape {over[1].shape} for {len(over[0])} times; "
+                f"expected the same {len(names)} leads"
+            )
+    sheet = lay_out(t_ms, ecg, names, speed=speed, gain=gain, rhythm=rhythm, text=text, over=over)
     figure, axes = _page(sheet, dpi)
     for x, y in sheet.pulses:
         axes.plot(x, y, color=INK, lw=_TRACE_MM * _POINTS_PER_MM, solid_joinstyle="miter")
     for trace in sheet.traces:
         axes.plot(trace.x, trace.y, color=INK, lw=_TRACE_MM * _POINTS_PER_MM)
         axes.text(*trace.label, trace.name, size=7.5, weight="bold", color=INK, va="bottom")
+    for trace in sheet.over:
+        axes.plot(trace.x, trace.y, color=LINES[0], lw=_TRACE_MM * _POINTS_PER_MM)
+    if over is not None:
+        for k, (label, colour) in enumerate(zip(labels, (INK, LINES[0]), strict=True)):
+            place = sheet.width - 8.0, 6.8 - 3.3 * k
+            axes.text(*place, label, size=7.5, color=colour, weight="bold", ha="right")
     _write_text(axes, sheet)
     return _save(figure, path, dpi)
 
