@@ -5,6 +5,10 @@ from cardiotwin.ecg.checks import Flaw as Flaw
 from cardiotwin.ecg.checks import check_recording as check_recording
 from cardiotwin.ecg.checks import require_sound as require_sound
 from cardiotwin.ecg.clearance import check_clearance as check_clearance
+from cardiotwin.ecg.differentiable import soft_measurements as soft_measurements
+from cardiotwin.ecg.eikonal_ecg import EikonalECG as EikonalECG
+from cardiotwin.ecg.eikonal_ecg import SigmoidAction as SigmoidAction
+from cardiotwin.ecg.eikonal_ecg import TabulatedAction as TabulatedAction
 from cardiotwin.ecg.electrodes import TWELVE_LEAD_ELECTRODES as TWELVE_LEAD_ELECTRODES
 from cardiotwin.ecg.electrodes import Electrodes as Electrodes
 from cardiotwin.ecg.electrodes import read_electrodes as read_electrodes

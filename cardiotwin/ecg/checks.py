@@ -12,9 +12,12 @@ from cardiotwin.units import MS_PER_MIN, MS_PER_S
 
 FLAT_RANGE = 0.02  # mV peak to peak between beats and over beats: below it a lead is not connected
 LEAST_RANGE, MOST_RANGE = 0.1, 15.0  # mV, of the greatest lead without its wander
+RAIL = 0.1  # of a lead's range, by which the limit of an amplifier lies off the lead's median
 SATURATED_MS = 12.0  # at one extreme value without a change
+SILENCE = 1e-3  # mV
 HELD_MS = 40.0  # for which no lead changes: the device filled a gap
 BALANCE = 0.15  # of the limb leads' own size, that may be left of I + III - II
+LEAST_RR = 90.0  # ms between beats: shorter than any heart's, to see rates that are too high
 RATES = (25.0, 250.0)  # beats a minute that a heart with a QRS can have
 OPPOSED = -0.35  # correlation of I with V5 + V6; 0.4 to 1 in 15 recordings with leads in place
 MAINS = (50.0, 60.0)  # Hz
@@ -148,7 +151,8 @@ def _flat(recording: Recording) -> list[Flaw]:
 
 def _held(recording: Recording) -> list[Flaw]:
     """Stretches in which every lead keeps its value."""
-    first, last = _runs(_unchanged(recording))
+    silent = (np.abs(recording.ecg) < SILENCE).all(axis=1)  # a simulated heart at rest
+    first, last = _runs(_unchanged(recording) & ~silent)
     step = float(np.median(np.diff(recording.t_ms)))
     long = (last - first) * step >= HELD_MS
     flaws = []
@@ -175,8 +179,10 @@ def _saturated(recording: Recording) -> list[Flaw]:
     for name, lead in zip(recording.names, recording.ecg.T, strict=True):
         if np.ptp(lead) < FLAT_RANGE:
             continue
-        runs = [_runs((lead == extreme) & moving) for extreme in (lead.max(), lead.min())]
-        longest = max(int((last - first).max(initial=0)) for first, last in runs)
+        far = RAIL * np.ptp(lead)  # what lies at the level of rest is no limit
+        rails = [x for x in (lead.max(), lead.min()) if abs(x - np.median(lead)) > far]
+        runs = [_runs((lead == extreme) & moving) for extreme in rails]
+        longest = max((int((last - first).max(initial=0)) for first, last in runs), default=0)
         if longest * step >= SATURATED_MS:
             text = (
                 f"{name} stays at its extreme value for {longest * step:.0f} ms: the amplifier was "
@@ -268,7 +274,7 @@ def _mains(recording: Recording) -> list[Flaw]:
 def _beats(recording: Recording) -> list[Flaw]:
     """Rates that no heart has: most often the sampling rate is wrong."""
     duration = float(recording.t_ms[-1] - recording.t_ms[0])
-    peaks = r_peaks(recording.t_ms, recording.ecg)
+    peaks = r_peaks(recording.t_ms, recording.ecg, least_rr=LEAST_RR)
     if duration < 2.0 * MS_PER_S or len(peaks) < 3:
         return []
     rate = MS_PER_MIN / float(np.median(np.diff(peaks)))

@@ -18,9 +18,8 @@ from cardiotwin.ecg.leads import LEAD_NAMES
 from cardiotwin.ecg.vcg import VCG_SOURCES, loop_area, vectorcardiogram
 from cardiotwin.units import MS_PER_MIN, MS_PER_S
 
-SHARPNESS = 0.04  # of a threshold: the relative width over which it is crossed
 EXTREME = 0.01  # of a wave's size: what lies so near to its extreme counts as extreme
-EDGE = 2.0  # ms, width of the soft edges of windows
+INSIDE = 0.5  # ms, width of the soft edges of the QRS
 TINY = 1e-12
 
 
@@ -57,7 +56,7 @@ def soft_measurements(
     times = jnp.arange(len(ecg), dtype=ecg.dtype) * step_ms
     speed = _speed(ecg, step_ms)
     onset, offset, inside = _soft_qrs(times, speed, step_ms)
-    level = ecg - _soft_baseline(times, ecg, onset)
+    level = ecg - _soft_baseline(times, ecg, onset)[None]
     wave = level * inside[:, None]
     r, s = jax.vmap(_soft_r_s, in_axes=(1, None))(wave, inside)
     found: dict[str, Any] = {
@@ -118,42 +117,46 @@ def _speed(ecg: Array, step: float) -> Array:
 def _soft_qrs(times: Array, speed: Array, step: float) -> tuple[Array, Array, Array]:
     """Onset, offset and the weight [times] of the QRS.
 
-    From the fastest time outwards each sample survives as far as the fastest one of the next few
-    beyond it passes the threshold; onset and offset are where the survivors end.
+    The samples between which the speed falls below its threshold for long enough are found as in
+    `delineation`; the crossing between them moves with the signal, and carries the gradient.
     """
     peak = jnp.max(speed)
     threshold = jnp.maximum(QRS_FRACTION * peak, 2.0 * jnp.percentile(speed, 20.0))
-    top = jax.lax.stop_gradient(jnp.argmax(speed))
-    before = jnp.arange(len(speed)) < top
-
-    def survivors(loud: Array, outwards: Array) -> Array:
-        gone = jax.nn.softplus(-jnp.log(loud / threshold) / SHARPNESS)
-        return jnp.exp(-jnp.cumsum(jnp.where(outwards, gone, 0.0)))
-
-    ahead = _running_max(speed[::-1], round(QUIET_BEFORE / step))[::-1]
-    left = jnp.where(before, survivors(ahead[::-1], before[::-1])[::-1], 1.0)
-    right = jnp.where(
-        before, 1.0, survivors(_running_max(speed, round(QUIET_AFTER / step)), ~before)
+    top, count = jnp.argmax(speed), len(speed)
+    index = jnp.arange(count)
+    ahead = _running_max(speed[::-1], round(QUIET_BEFORE / step), 0.0)[::-1]
+    behind = _running_max(speed, round(QUIET_AFTER / step), speed[-1])
+    first = jnp.max(jnp.where((ahead < threshold) & (index < top), index, -1))
+    last = jnp.min(jnp.where((behind < threshold) & (index > top), index, count - 1))
+    # a beat that starts with the first sample has its onset there
+    onset = times[jnp.maximum(first, 0)] + jnp.where(
+        first < 0, 0.0, step * _crossing(speed, first, first + 1, threshold)
     )
-    onset = times[top] - step * jnp.sum(jnp.where(before, left, 0.0))
-    offset = times[top] + step * jnp.sum(jnp.where(before, 0.0, right))
-    return onset, offset, left * right
+    offset = times[last] - step * _crossing(speed, last, last - 1, threshold)
+    return onset, offset, _window(times, onset, offset, INSIDE)
 
 
-def _running_max(values: Array, width: int) -> Array:
-    """Greatest of each value and the `width - 1` values after it."""
-    padded = jnp.pad(values, (0, max(width, 1) - 1), mode="edge")
+def _crossing(speed: Array, quiet: Array, loud: Array, threshold: Array) -> Array:
+    """Share of the way from a quiet sample to its loud neighbour at which the speed crosses."""
+    low, high = speed[jnp.maximum(quiet, 0)], speed[loud]
+    return jnp.clip((threshold - low) / jnp.maximum(high - low, TINY), 0.0, 1.0)
+
+
+def _running_max(values: Array, width: int, beyond: Any) -> Array:
+    """Greatest of each value and the `width - 1` after it; `beyond` follows the last."""
+    padded = jnp.concatenate([values, jnp.full(max(width, 1) - 1, beyond, values.dtype)])
     shifted = [padded[k : k + len(values)] for k in range(max(width, 1))]
     return jnp.max(jnp.stack(shifted), axis=0)
 
 
-def _window(times: Array, start: Any, end: Any) -> Array:
-    return jax.nn.sigmoid((times - start) / EDGE) * jax.nn.sigmoid((end - times) / EDGE)
+def _window(times: Array, start: Any, end: Any, edge: float = 2.0) -> Array:
+    """Weight [times] of a window whose edges are so many ms wide."""
+    return jax.nn.sigmoid((times - start) / edge) * jax.nn.sigmoid((end - times) / edge)
 
 
 def _soft_baseline(times: Array, ecg: Array, onset: Array) -> Array:
     """Mean level [leads] just ahead of the QRS; the first sample where nothing lies ahead."""
-    weight = _window(times, onset - 20.0, onset - 4.0)[:, None]
+    weight = _window(times, onset - 20.0, onset - 4.0, INSIDE)[:, None]
     little = 1e-3
     return (jnp.sum(weight * ecg, axis=0) + little * ecg[0]) / (jnp.sum(weight) + little)
 
@@ -200,7 +203,7 @@ def _soft_t(
     hill = height * window
     weight = jax.nn.softmax(hill / (EXTREME * jnp.max(hill)) + jnp.log(window + TINY))
     peak = jnp.sum(weight * times)
-    after = window * jax.nn.sigmoid((times - peak) / EDGE)
+    after = window * jax.nn.sigmoid((times - peak) / 2.0)
     slope = jnp.gradient(height, step)
     steepest = jnp.max(-slope * after)
     weight = jax.nn.softmax(-slope * after / (EXTREME * steepest) + jnp.log(after + TINY))

@@ -19,9 +19,21 @@ class Beat(NamedTuple):
 
 
 def r_peaks(
-    t_ms: Float[np.ndarray, " samples"], ecg: Float[np.ndarray, "samples leads"]
+    t_ms: Float[np.ndarray, " samples"],
+    ecg: Float[np.ndarray, "samples leads"],
+    *,
+    least_rr: float = LEAST_RR,
 ) -> Float[np.ndarray, " beats"]:
-    """Times in ms of the QRS complexes: peaks of the smoothed spatial velocity over all leads."""
+    """Times in ms of the QRS complexes: peaks of the smoothed spatial velocity over all leads.
+
+    Args:
+        t_ms: equally spaced times in ms.
+        ecg: [samples, leads] mV.
+        least_rr: ms between two beats.
+
+    Returns:
+        [beats] ms.
+    """
     from scipy.signal import find_peaks  # slow to import
 
     step = float(np.median(np.diff(t_ms)))
@@ -29,7 +41,7 @@ def r_peaks(
     energy = gaussian_filter1d(speed, 20.0 / step)
     # a tall T wave reaches a fifth of the QRS; the 98th percentile is in a QRS and no artefact
     least = 0.4 * np.percentile(energy, 98.0)
-    peaks, _ = find_peaks(energy, height=least, distance=max(1, round(LEAST_RR / step)))
+    peaks, _ = find_peaks(energy, height=least, distance=max(1, round(least_rr / step)))
     return t_ms[peaks]
 
 

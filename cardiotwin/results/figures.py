@@ -85,7 +85,10 @@ def ecg_paper(
         axes.plot(x, y, color=INK, lw=_TRACE_MM * _POINTS_PER_MM, solid_joinstyle="miter")
     for trace in sheet.traces:
         axes.plot(trace.x, trace.y, color=INK, lw=_TRACE_MM * _POINTS_PER_MM)
-        axes.text(*trace.label, trace.name, size=7.5, weight="bold", color=INK, va="bottom")
+    for k, trace in enumerate(sheet.traces):
+        x, y = trace.label
+        high = max(y, sheet.over[k].label[1]) if sheet.over else y
+        axes.text(x, high, trace.name, size=7.5, weight="bold", color=INK, va="bottom")
     for trace in sheet.over:
         axes.plot(trace.x, trace.y, color=LINES[0], lw=_TRACE_MM * _POINTS_PER_MM)
     if over is not None:

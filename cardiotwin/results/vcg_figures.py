@@ -85,10 +85,18 @@ def _draw_plane(axes: Any, early: Any, late: Any, dots: Any, across: Any, upward
     axes.plot(*flat(dots), "o", color=LINES[0], ms=2.6, label="every 10 ms")
     if len(late):
         axes.plot(*flat(late), color=LINES[1], lw=1.4, label="T")
-    far = int(np.argmax(np.hypot(x, y)))
-    tail, head = max(far - 4, 0), min(far + 4, len(x) - 1)
-    style = {"arrowstyle": "-|>", "color": LINES[0], "lw": 1.4, "mutation_scale": 13}
-    axes.annotate("", (x[head], y[head]), (x[tail], y[tail]), arrowprops=style)
+    # halfway out to the tip of the loop, so that the two limbs are told apart
+    size = np.hypot(x, y)
+    far = int(np.argmax(size))
+    at = int(np.argmax(size[: far + 1] >= 0.5 * size[far]))
+    last, first = min(at + 2, len(x) - 1), max(at - 2, 0)
+    way = np.array([x[last] - x[first], y[last] - y[first]])
+    way *= 0.02 * size[far] / max(float(np.hypot(*way)), 1e-12)
+    style = {"arrowstyle": "-|>", "color": LINES[0], "lw": 0, "mutation_scale": 15}
+    style |= {"shrinkA": 0, "shrinkB": 0}
+    axes.annotate("", (x[at] + way[0], y[at] + way[1]), (x[at], y[at]), arrowprops=style)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{abs(value):g}")  # the ends are named instead
     axes.set_aspect("equal")
     axes.set_xlabel(f"{low}  ←  mV  →  {high}", fontsize=8.5)
     axes.set_ylabel(f"{bottom}  ←  mV  →  {top}", fontsize=8.5)
