@@ -1,5 +1,7 @@
 """Bundle branch block, vectorcardiogram, and the measurements in their differentiable form."""
 
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from cardiotwin.ecg import (
 )
 from cardiotwin.ecg.bundle_branch import has_notch
 from cardiotwin.ecg.delineation import on_grid
+from cardiotwin.ecg.signals import r_peaks
 from cardiotwin.ecg.vcg import VCG_MATRICES, VCG_SOURCES, loop_area
 from cardiotwin.results.vcg_figures import vcg_loops
 
@@ -256,7 +259,34 @@ def test_bad_soft_measurements():
 
 
 @pytest.mark.realdata
-def test_real_beats(data, soft, tabulate):
+def test_waves_where_neurokit_finds_them(data):
+    """The T wave of lead II and V5, and the end of the QRS; its onsets lie within the P wave."""
+    neurokit = pytest.importorskip("neurokit2")
+    apart = []
+    for name in ("HR06002", "HR06004", "HR06006", "HR06008", "HR06009", "E07510"):
+        recorded = read_recording(data / "ecg-cinc2021" / name)
+        ecg = ECGFilter()(recorded.t_ms, recorded.ecg)
+        single = median_beat(recorded.t_ms, ecg)
+        exact = measurements(single.t_ms, single.ecg, rr_ms=single.rr_ms)
+        peaks = np.round(r_peaks(recorded.t_ms, ecg) / 2.0).astype(int)
+        found = []
+        for lead in ("II", "V5"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                clean = neurokit.ecg_clean(recorded.ecg[:, column(lead)], sampling_rate=500)
+                _, waves = neurokit.ecg_delineate(clean, peaks, sampling_rate=500, method="dwt")
+            keys = "ECG_R_Offsets", "ECG_T_Peaks", "ECG_T_Offsets"
+            found.append([2.0 * np.nanmedian(np.array(waves[k], float) - peaks) for k in keys])
+        ours = [exact[key] for key in ("qrs_offset_ms", "t_peak_ms", "t_end_ms")]
+        apart.append(np.array(ours) - np.mean(found, axis=0))
+    offset, peak, end = np.median(np.abs(apart), axis=0)
+    assert offset < 20.0
+    assert peak < 12.0
+    assert end < 30.0
+
+
+@pytest.mark.realdata
+def test_real_beats(data, soft):
     blocks = {}
     for path in sorted((data / "ecg-cinc2021").glob("*.hea")):
         recorded = read_recording(path)

@@ -103,6 +103,7 @@ def test_a_table_gives_what_its_formula_gives(coarse):
     assert float(long[0]) == pytest.approx(float(early[0]), abs=0.1)
     flat = table(since, None, jnp.zeros(1))[:, 0]
     assert float(jnp.ptp(flat)) < 1e-6
+    assert float(flat[0]) == pytest.approx(105.0, rel=0.02)
 
 
 def test_gradients_in_times_and_durations(coarse):

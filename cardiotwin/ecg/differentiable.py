@@ -204,7 +204,7 @@ def _soft_t(
     weight = jax.nn.softmax(hill / (EXTREME * jnp.max(hill)) + jnp.log(window + TINY))
     peak = jnp.sum(weight * times)
     after = window * jax.nn.sigmoid((times - peak) / 2.0)
-    slope = jnp.gradient(height, step)
+    slope: Any = jnp.gradient(height, step)
     steepest = jnp.max(-slope * after)
     weight = jax.nn.softmax(-slope * after / (EXTREME * steepest) + jnp.log(after + TINY))
     at, high, fall = (jnp.sum(weight * x) for x in (times, height, -slope))

@@ -121,18 +121,18 @@ class TabulatedAction(AbstractAction):
     def __call__(self, since, duration, spread):
         """Voltage above rest in mV, averaged over a box of the spread's variance."""
         half = jnp.maximum(np.sqrt(3.0) * spread, self.LEAST_HALF_WIDTH)[None]
-        late, stretch = self._until(since + half, duration), self._until(since - half, duration)
-        return (late - stretch) / (2.0 * half)
+        after, before = self._until(since + half, duration), self._until(since - half, duration)
+        return (after - before) / (2.0 * half)
 
     def _until(self, since, duration):
         """Integral of the voltage up to `since`."""
-        if duration is None:  # the plateau's first value for ever
-            since = jnp.minimum(since, self.UPSTROKE) + 0.0 * since
-            return self._look_up(since)
-        ratio = (duration - self.UPSTROKE)[None] / (self.duration - self.UPSTROKE)
         beyond = jnp.maximum(since - self.UPSTROKE, 0.0)
         early = self._look_up(jnp.minimum(since, self.UPSTROKE))
         edge = self._look_up(jnp.full((), self.UPSTROKE, since.dtype))
+        if duration is None:  # the voltage after the upstroke for ever
+            later = self._look_up(jnp.full((), self.UPSTROKE + self.step, since.dtype))
+            return early + beyond * (later - edge) / self.step
+        ratio = (duration - self.UPSTROKE)[None] / (self.duration - self.UPSTROKE)
         return early + ratio * (self._look_up(self.UPSTROKE + beyond / ratio) - edge)
 
     def _look_up(self, since):

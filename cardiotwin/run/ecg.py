@@ -130,6 +130,7 @@ def prepare(task: ECGTask, path: str, unit: str | None) -> Studied:
     flaws = require_sound(raw)
     t_ms, single = raw.t_ms, len(r_peaks(raw.t_ms, raw.ecg)) < 2
     through = ECGFilter(*BANDS[task.band], mains=task.mains)
+    ecg: Any
     if single:
         length = float(t_ms[-1] - t_ms[0]) * len(t_ms) / (len(t_ms) - 1)
         ecg = through(t_ms, raw.ecg, period_ms=max(length, task.rr or 1000.0))
@@ -204,12 +205,13 @@ def _write(task: ECGTask, folder: Path, studied: Studied, other: Studied | None)
         _write_comparison(task, folder, studied, other)
     if found["qrs_onset_ms"] is not None and set(VCG_SOURCES) <= set(names):
         times, level = _aligned(studied)
+        loop: Any = vectorcardiogram(level, names)
         onset, offset, end = (found[f"{key}_ms"] for key in ("qrs_onset", "qrs_offset", "t_end"))
         late = None if end is None else (offset - onset, end - onset)
         vcg_loops(
             folder / "vcg.png",
             times,
-            vectorcardiogram(level, names),
+            loop,
             qrs=(0.0, offset - onset),
             t_wave=late,
             title=f"Vectorcardiogram (Kors)   {Path(task.file).name}",
@@ -228,7 +230,8 @@ def _write_comparison(task: ECGTask, folder: Path, studied: Studied, other: Stud
         beats.append((times[kept], level[kept][:, columns]))
     ecg_paper(
         folder / "compared.png",
-        *beats[0],
+        beats[0][0],
+        beats[0][1],
         common,
         title="Median beats, aligned at the onset of the QRS",
         over=beats[1],
