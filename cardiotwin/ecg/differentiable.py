@@ -99,7 +99,7 @@ def _check(ecg: Any, names: tuple[str, ...], step_ms: float) -> None:
         )
 
 
-def _length(vector: Array) -> Array:
+def _length(vector: Any) -> Array:
     """Euclidean norm with a gradient at zero."""
     return jnp.sqrt(jnp.sum(vector**2) + TINY)
 
