@@ -281,7 +281,8 @@ def ecg_parser() -> argparse.ArgumentParser:
     add("-o", "--output", metavar="DIR", help="folder; runs/ecg_<name>_<date_time> where left out")
     add("--compare", metavar="FILE", help="another ECG, drawn over the first, beat on beat")
     add("--unit", help="of FILE's signals: mV, uV, V; what the file says where left out")
-    add("--without", default="", metavar="LEAD,...", help="leads to leave out")
+    leads = {"type": lambda text: tuple(filter(None, text.split(","))), "default": ()}
+    add("--without", **leads, metavar="LEAD,...", help="leads to leave out")
     add(
         "--band",
         choices=("measurement", "diagnostic", "monitoring"),

@@ -173,16 +173,7 @@ def ecg(words: Sequence[str]) -> int:
     from cardiotwin.run.ecg import ECGTask, study_ecg
 
     name = f"ecg_{Path(options.file).stem}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    task = ECGTask(
-        options.file,
-        compare=options.compare,
-        unit=options.unit,
-        without=tuple(filter(None, options.without.split(","))),
-        band=options.band,
-        mains=options.mains,
-        rr=options.rr,
-        sex=options.sex,
-    )
+    task = ECGTask(**{name: getattr(options, name) for name in ECGTask.__dataclass_fields__})
     folder = Path(options.output or Path("runs", name))
     found = study_ecg(task, folder, say=_nothing if options.json else print)
     print(_json(found) if options.json else f"results: {folder}")

@@ -243,8 +243,11 @@ def test_units_empty_cells_and_unknown_files(tmp_path, sound):
         read_recording(tmp_path / "muse.xml")
 
 
-def test_dicom():
+def test_dicom(tmp_path):
     pytest.importorskip("pydicom")
+    (tmp_path / "bad.dcm").write_text("no DICOM")
+    with pytest.raises(ValueError, match="no DICOM file"):
+        read_recording(tmp_path / "bad.dcm")
     from pydicom.data import get_testdata_file
 
     read = read_recording(str(get_testdata_file("waveform_ecg.dcm")))
@@ -290,6 +293,14 @@ def test_the_command_refuses_what_is_wrong(tmp_path, sound, capsys):
     assert [flaw["kind"] for flaw in found["flaws"]] == ["missing leads"]
     assert "V3" in found["not_measured"]["qrs_area_uvs"]
     assert main(["ecg", str(path), "--without", "V9"]) == 2
+    chest = tmp_path / "chest.csv"
+    write_ecg_csv(chest, sound.t_ms, sound.ecg[:, 6:], LEAD_NAMES[6:])
+    limbs = tmp_path / "limbs.csv"
+    write_ecg_csv(limbs, sound.t_ms, sound.ecg[:, :6], LEAD_NAMES[:6])
+    words = ["ecg", str(chest), "--compare", str(limbs), "-o", str(tmp_path / "two")]
+    assert main(words) == 2
+    assert "no lead in common" in capsys.readouterr().err
+    assert not (tmp_path / "two").exists()
 
 
 # --- real recordings ---------------------------------------------------------------------------

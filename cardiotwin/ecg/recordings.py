@@ -97,7 +97,8 @@ def _read_wfdb(path: Path, factor: float | None) -> Raw:
         warnings.simplefilter("ignore", DeprecationWarning)
         import wfdb
 
-    header = path if path.suffix == ".hea" else path.with_name(path.name + ".hea")
+    named = path.suffix in (".hea", ".dat", ".mat")
+    header = path.with_suffix(".hea") if named else path.with_name(path.name + ".hea")
     if not header.exists():
         raise ValueError(
             f"{path}: there is no such recording ({header.name} is missing). Give a WFDB record, a "
@@ -130,7 +131,10 @@ def _read_dicom(path: Path, factor: float | None) -> Raw:
         raise ValueError(
             f"{path}: reading DICOM needs pydicom: pip install 'cardiotwin[dicom]'."
         ) from None
-    dataset = pydicom.dcmread(path)
+    try:
+        dataset = pydicom.dcmread(path)
+    except pydicom.errors.InvalidDicomError as error:
+        raise ValueError(f"{path}: this is no DICOM file ({error}).") from None
     groups = list(dataset.get("WaveformSequence", []))
     if not groups:
         raise ValueError(f"{path}: this DICOM file holds no waveform; expected a DICOM ECG.")

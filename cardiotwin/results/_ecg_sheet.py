@@ -136,31 +136,54 @@ def lay_out(
     lines, head = _wrapped(text, width)
     zeros, depth = _zero_lines(both, rows, gain, head)
     height = LARGE_BOX * math.ceil((depth + _FOOT) / LARGE_BOX)
-
-    def traces(times: np.ndarray, signal: np.ndarray) -> list[Trace]:
-        placed = []
-        for r, row in enumerate(rows):
-            for k, lead in enumerate(row):
-                edges = t_ms[0], t_ms[-1]
-                if sequential and r < ROWS:
-                    edges = np.linspace(*edges, columns + 1)[k : k + 2]
-                piece = _between(times, *edges)
-                x = start + k * step + speed * (times[piece] - t_ms[0]) / MS_PER_S
-                y = height - zeros[r] + gain * signal[piece, lead]
-                placed.append(Trace(names[lead], x, y, _label_place(x, y)))
-        return placed
-
+    grid = _Grid(t_ms[0], t_ms[-1], start, step, speed, gain, columns, sequential)
+    bases = [height - zero for zero in zeros]
     return Sheet(
         width,
         height,
         speed,
         gain,
-        traces(t_ms, ecg),
-        [] if over is None else traces(*over),
+        _traces(grid, rows, bases, t_ms, ecg, names),
+        [] if over is None else _traces(grid, rows, bases, *over, names),
         [_pulse(height - zero, gain) for zero in zeros],
         [line._replace(y=height - line.y) for line in lines],
         note,
     )
+
+
+class _Grid(NamedTuple):
+    """How times and voltages become millimetres of paper."""
+
+    first: float
+    last: float
+    start: float
+    step: float
+    speed: float
+    gain: float
+    columns: int
+    sequential: bool
+
+
+def _traces(
+    grid: _Grid,
+    rows: list[list[int]],
+    bases: Sequence[float],
+    t_ms: np.ndarray,
+    ecg: np.ndarray,
+    names: Sequence[str],
+) -> list[Trace]:
+    """The leads of one ECG where the sheet has them; `bases` are the rows' 0 mV."""
+    placed = []
+    for r, row in enumerate(rows):
+        for k, lead in enumerate(row):
+            first, last = grid.first, grid.last
+            if grid.sequential and r < ROWS:
+                first, last = np.linspace(first, last, grid.columns + 1)[k : k + 2]
+            piece = _between(t_ms, first, last)
+            x = grid.start + k * grid.step + grid.speed * (t_ms[piece] - grid.first) / MS_PER_S
+            y = bases[r] + grid.gain * ecg[piece, lead]
+            placed.append(Trace(names[lead], x, y, _label_place(x, y)))
+    return placed
 
 
 def _shown(t_ms: np.ndarray, ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:

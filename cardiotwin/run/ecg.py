@@ -154,10 +154,13 @@ def _aligned(studied: Studied) -> tuple[np.ndarray, np.ndarray]:
 
 def _likeness(one: Studied, other: Studied) -> dict[str, float]:
     """Correlation of each common lead over the beat."""
+    common = [n for n in one.recording.names if n in other.recording.names]
+    if not common:
+        raise ValueError("the two ECGs have no lead in common; compare some of the same leads.")
     (t, x), (u, y) = _aligned(one), _aligned(other)
     times = np.arange(max(t[0], u[0], -20.0), min(t[-1], u[-1], WHOLE_BEAT))
     likeness = {}
-    for name in (n for n in one.recording.names if n in other.recording.names):
+    for name in common:
         a = np.interp(times, t, x[:, one.recording.names.index(name)])
         b = np.interp(times, u, y[:, other.recording.names.index(name)])
         likeness[name] = float(np.corrcoef(a, b)[0, 1])
@@ -220,8 +223,6 @@ def _write(task: ECGTask, folder: Path, studied: Studied, other: Studied | None)
 
 def _write_comparison(task: ECGTask, folder: Path, studied: Studied, other: Studied) -> None:
     common = [n for n in studied.recording.names if n in other.recording.names]
-    if not common:
-        raise ValueError(f"{task.compare} has no lead in common with {task.file}.")
     beats = []
     for each in (studied, other):
         times, level = _aligned(each)
