@@ -5,6 +5,7 @@ import os
 import re
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,7 +127,7 @@ def _read_csv(path: Path, factor: float) -> Raw:
 
 def _read_dicom(path: Path, factor: float | None) -> Raw:
     try:
-        import pydicom
+        pydicom = import_module("pydicom")
     except ImportError:
         raise ValueError(
             f"{path}: reading DICOM needs pydicom: pip install 'cardiotwin[dicom]'."
