@@ -23,6 +23,7 @@ commands
   cell       a single cell: beat, limit cycle, restitution, drugs, populations
   mesh       make a heart of an image of labels, or of a closed surface
   twin       a folder with a heart, its fibres, coordinates and electrodes
+  ecg        read, check, measure and draw a recorded or simulated ECG
   info       say what a mesh file holds, its quality, and what it lacks
   doctor     say what works on this machine
 
@@ -36,6 +37,7 @@ examples
   cardiotwin mesh labels.nii.gz -o heart.vtu       tetrahedra with named surfaces, for mesh=file
   cardiotwin twin heart.vtu -o patient             fibres, coordinates, electrodes, checksums
   cardiotwin simulate experiment=twin mesh.path=patient
+  cardiotwin ecg record.hea --sex female           its flaws, measurements, sheet and loops
   cardiotwin info heart.vtu --unit mm
   cardiotwin doctor
 
@@ -313,6 +315,51 @@ def twin_parser() -> argparse.ArgumentParser:
         "--edge-length", type=float, metavar="MM", help="mean edge; a mesh's own if left out"
     )
     add("--json", action="store_true", help="print what was found as JSON")
+    add("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+_ECG_TEXT = """\
+Read an ECG (WFDB, DICOM, CSV in ms and mV), name what is wrong with it, filter it without phase
+shift, and measure its median beat: intervals, axis, waves, QRS area, bundle branch block. Writes
+measurements.json, beat.csv, the sheet on ECG paper and the loops of the vectorcardiogram.
+"""
+
+_ECG_EXAMPLES = """\
+examples
+  cardiotwin ecg record.hea
+  cardiotwin ecg record.dcm --mains 50 --sex female -o patient-01
+  cardiotwin ecg runs/beat/ecg.csv --rr 800 --compare record.hea
+  cardiotwin ecg export.csv --unit uV --without V3
+"""
+
+
+def ecg_parser() -> argparse.ArgumentParser:
+    """Make the parser of ``cardiotwin ecg``."""
+    parser = argparse.ArgumentParser(
+        prog="cardiotwin ecg",
+        description=_ECG_TEXT,
+        epilog=_ECG_EXAMPLES,
+        formatter_class=_RAW,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", help="the recording")
+    add("-o", "--output", metavar="DIR", help="folder; runs/ecg_<name>_<date_time> where left out")
+    add("--compare", metavar="FILE", help="another ECG, drawn over the first, beat on beat")
+    add("--unit", help="of FILE's signals: mV, uV, V; what the file says where left out")
+    leads = {"type": lambda text: tuple(filter(None, text.split(","))), "default": ()}
+    add("--without", **leads, metavar="LEAD,...", help="leads to leave out")
+    add(
+        "--band",
+        choices=("measurement", "diagnostic", "monitoring"),
+        default="measurement",
+        help="0.5 to 150, 0.05 to 150 or 0.5 to 40 Hz",
+    )
+    add("--mains", type=float, metavar="HZ", help="take out the mains, 50 or 60 Hz")
+    add("--rr", type=float, metavar="MS", help="between beats, where FILE holds a single one")
+    add("--sex", choices=("female", "male"), help="for the criteria of left bundle branch block")
+    add("--json", action="store_true", help="print measurements.json instead of text")
     add("--debug", action="store_true", help="show the traceback of an error")
     return parser
 

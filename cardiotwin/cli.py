@@ -179,6 +179,28 @@ def twin(words: Sequence[str]) -> int:
     return 0
 
 
+def ecg(words: Sequence[str]) -> int:
+    """``cardiotwin ecg``: read, check, measure and draw an ECG.
+
+    Args:
+        words: options and the file's name.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.ecg_parser().parse_args(words)
+    from datetime import datetime
+
+    from cardiotwin.run.ecg import ECGTask, study_ecg
+
+    name = f"ecg_{Path(options.file).stem}_{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    task = ECGTask(**{name: getattr(options, name) for name in ECGTask.__dataclass_fields__})
+    folder = Path(options.output or Path("runs", name))
+    found = study_ecg(task, folder, say=_nothing if options.json else print)
+    print(_json(found) if options.json else f"results: {folder}")
+    return 0
+
+
 def info(words: Sequence[str]) -> int:
     """``cardiotwin info``: say what a mesh holds and what it lacks.
 
@@ -231,6 +253,7 @@ _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "cell": cell,
     "mesh": mesh,
     "twin": twin,
+    "ecg": ecg,
     "info": info,
     "doctor": doctor,
 }

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ecgs import beat, recording
 
 from cardiotwin.anatomy.coordinates import heart_axes
 from cardiotwin.anatomy.idealised import biventricle, slab
@@ -33,7 +34,7 @@ from cardiotwin.ecg import (
 )
 from cardiotwin.ecg.delineation import NotMeasurable, t_wave
 from cardiotwin.ecg.features import corrected_qt
-from cardiotwin.ecg.signals import filtered
+from cardiotwin.ecg.filters import ECGFilter
 from cardiotwin.numerics.fem import stiffness_matrix
 from cardiotwin.propagation.observe import AbstractObservable
 
@@ -499,26 +500,6 @@ def test_bad_placement(block):
 # --- measurements ----------------------------------------------------------------------------
 
 
-def bump(t, start, end):
-    inside = (t >= start) & (t <= end)
-    return np.where(inside, 0.5 - 0.5 * np.cos(2 * np.pi * (t - start) / (end - start)), 0.0)
-
-
-def beat(t, *, onset=0.0, axis=40.0):
-    """A beat whose QRS lasts 90 ms and whose T wave runs from 230 to 390 ms after its onset."""
-    early, late = bump(t, onset, onset + 50), bump(t, onset + 30, onset + 90)
-    wave = bump(t, onset + 230, onset + 390)
-    size = np.cos(np.deg2rad(axis)), np.sin(np.deg2rad(axis))
-    one, foot = size[0], size[1] * np.sqrt(3) / 2
-    two = foot + one / 2
-    limb = [one, two, two - one, -(one + two) / 2, one - two / 2, foot]
-    r, s = [0.2, 0.4, 0.8, 1.2, 1.4, 1.0], [1.0, 1.2, 1.0, 0.5, 0.2, 0.0]
-    t_size = [-0.1, 0.3, 0.4, 0.4, 0.3, 0.2]
-    ecg = [a * early + 0.3 * a * wave for a in limb]
-    ecg += [a * early - b * late + c * wave for a, b, c in zip(r, s, t_size, strict=True)]
-    return np.stack(ecg, axis=1)
-
-
 @pytest.mark.parametrize("onset", [0.0, 200.0])
 @pytest.mark.parametrize("step", [0.5, 1.0, 2.0])
 def test_intervals_of_a_known_beat(onset, step):
@@ -626,16 +607,9 @@ def test_bad_ecgs_are_refused(t, ecg, message):
 # --- recordings ------------------------------------------------------------------------------
 
 
-def recording(beats=8, rr=800.0):
-    t = np.arange(0.0, beats * rr, 2.0)
-    noise = np.random.default_rng(4).normal(0.0, 0.02, (len(t), 12))
-    wander = 0.3 * np.sin(2 * np.pi * 0.2 * t / 1000)[:, None]
-    return t, sum(beat(t, onset=300 + k * rr) for k in range(beats - 1)) + noise + wander
-
-
 def test_median_beat_of_a_noisy_recording():
     t, ecg = recording()
-    single = median_beat(t, filtered(t, ecg))
+    single = median_beat(t, ECGFilter()(t, ecg))
     assert single.rr_ms == pytest.approx(800.0, abs=2.0)
     assert single.beats >= 6
     found = measurements(single.t_ms, single.ecg, rr_ms=single.rr_ms)
@@ -679,7 +653,7 @@ def test_recorded_ecgs_are_plausible(data, folder, pattern, duration):
     for path in paths:
         recorded = read_recording(path)
         assert recorded.names == LEAD_NAMES
-        single = median_beat(recorded.t_ms, filtered(recorded.t_ms, recorded.ecg))
+        single = median_beat(recorded.t_ms, ECGFilter()(recorded.t_ms, recorded.ecg))
         found = measurements(single.t_ms, single.ecg, recorded.names, single.rr_ms)
         json.dumps(found, allow_nan=False)
         assert duration[0] <= found["qrs_duration_ms"] <= duration[1], path.name

@@ -2,8 +2,16 @@
 
 from cardiotwin.ecg.boundary import epicardial_transfer as epicardial_transfer
 from cardiotwin.ecg.boundary_conductor import BoundaryConductor as BoundaryConductor
+from cardiotwin.ecg.bundle_branch import bundle_branch_block as bundle_branch_block
+from cardiotwin.ecg.checks import Flaw as Flaw
+from cardiotwin.ecg.checks import check_recording as check_recording
+from cardiotwin.ecg.checks import require_sound as require_sound
 from cardiotwin.ecg.clearance import check_clearance as check_clearance
 from cardiotwin.ecg.conductivities import Conductivities as Conductivities
+from cardiotwin.ecg.differentiable import soft_measurements as soft_measurements
+from cardiotwin.ecg.eikonal_ecg import EikonalECG as EikonalECG
+from cardiotwin.ecg.eikonal_ecg import SigmoidAction as SigmoidAction
+from cardiotwin.ecg.eikonal_ecg import TabulatedAction as TabulatedAction
 from cardiotwin.ecg.electrode_sets import bipolar as bipolar
 from cardiotwin.ecg.electrode_sets import body_surface_120 as body_surface_120
 from cardiotwin.ecg.electrode_sets import frank as frank
@@ -18,6 +26,8 @@ from cardiotwin.ecg.element_transfer import element_transfer as element_transfer
 from cardiotwin.ecg.features import NORMAL_LIMITS as NORMAL_LIMITS
 from cardiotwin.ecg.features import measurements as measurements
 from cardiotwin.ecg.features import qrs as qrs
+from cardiotwin.ecg.filters import BANDS as BANDS
+from cardiotwin.ecg.filters import ECGFilter as ECGFilter
 from cardiotwin.ecg.idealised_torso import IdealisedTorso as IdealisedTorso
 from cardiotwin.ecg.leadfield import AbstractVolumeConductor as AbstractVolumeConductor
 from cardiotwin.ecg.leadfield import LeadField as LeadField
@@ -26,8 +36,9 @@ from cardiotwin.ecg.leadfield import unbounded_lead_field as unbounded_lead_fiel
 from cardiotwin.ecg.leads import LEAD_NAMES as LEAD_NAMES
 from cardiotwin.ecg.leads import Leads as Leads
 from cardiotwin.ecg.leads import twelve_leads as twelve_leads
+from cardiotwin.ecg.recordings import Recording as Recording
+from cardiotwin.ecg.recordings import read_recording as read_recording
 from cardiotwin.ecg.signals import median_beat as median_beat
-from cardiotwin.ecg.signals import read_recording as read_recording
 from cardiotwin.ecg.thorax import Thorax as Thorax
 from cardiotwin.ecg.thorax import place_electrodes as place_electrodes
 from cardiotwin.ecg.torso import AbstractTorso as AbstractTorso
@@ -37,3 +48,4 @@ from cardiotwin.ecg.torso_electrodes import on_skin as on_skin
 from cardiotwin.ecg.torso_electrodes import place_on_torso as place_on_torso
 from cardiotwin.ecg.torso_files import SurfaceTorso as SurfaceTorso
 from cardiotwin.ecg.torso_files import read_body_surface as read_body_surface
+from cardiotwin.ecg.vcg import vectorcardiogram as vectorcardiogram

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from cardiotwin.ecg.bundle_branch import bundle_branch_block
 from cardiotwin.ecg.delineation import NotMeasurable, Qrs, TWave, baseline, on_grid, qrs, t_wave
 from cardiotwin.ecg.leads import LEAD_NAMES
+from cardiotwin.ecg.vcg import VCG_SOURCES, loop_area, vectorcardiogram
 from cardiotwin.units import MS_PER_MIN, MS_PER_S
 
 # 2nd to 98th percentile of 46,129 healthy adults: Mason 2007,
@@ -77,6 +79,7 @@ def measurements(
     ecg: Float[np.ndarray, "times leads"],
     names: Sequence[str] = LEAD_NAMES,
     rr_ms: float | None = None,
+    sex: str | None = None,
 ) -> dict[str, Any]:
     """Everything measured on one beat, ready for JSON.
 
@@ -85,14 +88,17 @@ def measurements(
         ecg: [times, leads] mV, one beat.
         names: of the leads.
         rr_ms: interval between beats in ms, for rate and corrected QT; unknown by default.
+        sex: "male" or "female", for the criteria of left bundle branch block.
 
     Returns:
         Plain Python numbers under the keys `qrs_onset_ms`, `qrs_offset_ms`, `qrs_duration_ms`,
-        `qrs_axis_deg`, `t_axis_deg`, `t_peak_ms`, `t_end_ms`, `qt_ms`, `tpeak_tend_ms`, `rr_ms`,
-        `heart_rate_bpm`, `qtc_bazett_ms`, `qtc_fridericia_ms`; `leads` (per lead `q_mv`, `r_mv`,
-        `s_mv`, `st60_mv`, `t_mv`, `t_polarity`), `r_wave_progression` (`r_share`, `transition`,
-        `pattern`), `outside_normal` (keys of NORMAL_LIMITS whose value lies outside), and
-        `not_measured`. What could not be measured is None, and its reason stands in `not_measured`.
+        `qrs_area_uvs` (of the vectorcardiogram after Kors), `qrs_axis_deg`, `t_axis_deg`,
+        `t_peak_ms`, `t_end_ms`, `qt_ms`, `tpeak_tend_ms`, `rr_ms`, `heart_rate_bpm`,
+        `qtc_bazett_ms`, `qtc_fridericia_ms`; `leads` (per lead `q_mv`, `r_mv`, `s_mv`, `st60_mv`,
+        `t_mv`, `t_polarity`), `r_wave_progression` (`r_share`, `transition`, `pattern`),
+        `bundle_branch_block` (as the function of that name returns it), `outside_normal` (keys of
+        NORMAL_LIMITS whose value lies outside), and `not_measured`. What could not be measured is
+        None, and its reason stands in `not_measured`.
 
     Raises:
         ValueError: for times, signals and names that do not fit each other.
@@ -111,6 +117,11 @@ def measurements(
     table |= _repolarisation(times, signal, names, found, wave, no_t)
     table |= _rates(table["qt_ms"], rr_ms)
     table["r_wave_progression"] = (None, no_qrs) if not leads else _attempt(_progression, leads)
+    table["bundle_branch_block"] = (
+        (None, no_qrs)
+        if found is None
+        else _attempt(bundle_branch_block, times, signal, names, found, leads, sex)
+    )
     result: dict[str, Any] = {key: value for key, (value, _) in table.items()}
     return result | {
         "leads": leads,
@@ -134,10 +145,21 @@ def _attempt(how: Callable, *arguments: Any) -> tuple[Any, str]:
 def _depolarisation(times, signal, names, found: Qrs | None, no_qrs: str) -> Table:
     keys = ("qrs_onset_ms", "qrs_offset_ms", "qrs_duration_ms")
     if found is None:
-        return dict.fromkeys((*keys, "qrs_axis_deg"), (None, no_qrs))
+        return dict.fromkeys((*keys, "qrs_area_uvs", "qrs_axis_deg"), (None, no_qrs))
     table: Table = {key: (value, "") for key, value in zip(keys, found, strict=True)}
     axis = _attempt(frontal_axis, times, signal, names, found.onset, found.offset)
-    return table | {"qrs_axis_deg": axis}
+    area = _attempt(_qrs_area, times, signal, names, found)
+    return table | {"qrs_area_uvs": area, "qrs_axis_deg": axis}
+
+
+def _qrs_area(times, signal, names, found: Qrs) -> float:
+    missing = [name for name in VCG_SOURCES if name not in names]
+    if missing:
+        raise NotMeasurable(f"the leads lack {', '.join(missing)}")
+    inside = (times >= found.onset) & (times <= found.offset)
+    level = signal - baseline(times, signal, found.onset)
+    loop = vectorcardiogram(level, names)[inside]
+    return float(np.linalg.norm(loop_area(times[inside], loop)))
 
 
 def _repolarisation(times, signal, names, found, wave: TWave | None, no_t: str) -> Table:

@@ -1,29 +1,12 @@
-"""Recorded ECGs: reading, filtering, and the median beat, measured like a simulated one."""
+"""The beats of a recording and their median."""
 
-import csv
-import os
-import warnings
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter1d
 
-from cardiotwin.ecg.leads import LEAD_NAMES
-from cardiotwin.units import MS_PER_S, MV_PER_V, UV_PER_MV
-
-MV_PER_UNIT = {"mv": 1.0, "uv": 1.0 / UV_PER_MV, "v": MV_PER_V}
-
 LEAST_RR = 250.0  # ms between two beats: 240 a minute
-
-
-class Recording(NamedTuple):
-    """A recorded ECG: times [samples] in ms, signals [samples, leads] in mV, names of the leads."""
-
-    t_ms: Float[np.ndarray, " samples"]
-    ecg: Float[np.ndarray, "samples leads"]
-    names: tuple[str, ...]
 
 
 class Beat(NamedTuple):
@@ -35,66 +18,22 @@ class Beat(NamedTuple):
     beats: int
 
 
-def read_recording(path: str | os.PathLike) -> Recording:
-    """Read the standard twelve leads of a recording.
-
-    Args:
-        path: a WFDB record (with or without its ending .hea), or a CSV file whose first column is
-            the time in ms and whose other columns are leads in mV with their names as heading;
-            lines that start with # are skipped.
-
-    Returns:
-        The leads that are among the standard twelve, in their standard order.
-
-    Raises:
-        ValueError: where none of the twelve is there, a unit is unknown or a sample is missing.
-    """
-    path = Path(path)
-    t_ms, signals, names = _read_csv(path) if path.suffix.lower() == ".csv" else _read_wfdb(path)
-    known = {name.lower(): name for name in LEAD_NAMES}
-    columns = {known[name.lower()]: k for k, name in enumerate(names) if name.lower() in known}
-    order = [name for name in LEAD_NAMES if name in columns]
-    if not order:
-        raise ValueError(
-            f"{path}: holds the signals {', '.join(names)}; expected some of "
-            f"{', '.join(LEAD_NAMES)}."
-        )
-    ecg = signals[:, [columns[name] for name in order]]
-    if not np.isfinite(ecg).all():
-        raise ValueError(f"{path}: samples are missing (not a number). Cut the recording first.")
-    return Recording(t_ms, ecg, tuple(order))
-
-
-def filtered(
+def r_peaks(
     t_ms: Float[np.ndarray, " samples"],
     ecg: Float[np.ndarray, "samples leads"],
     *,
-    high_pass: float = 0.5,
-    low_pass: float = 100.0,
-) -> Float[np.ndarray, "samples leads"]:
-    """Remove baseline wander and muscle noise, without phase shift.
+    least_rr: float = LEAST_RR,
+) -> Float[np.ndarray, " beats"]:
+    """Times in ms of the QRS complexes: peaks of the smoothed spatial velocity over all leads.
 
     Args:
         t_ms: equally spaced times in ms.
         ecg: [samples, leads] mV.
-        high_pass: lower cut-off in Hz (Butterworth, second order, forward and backward).
-        low_pass: upper cut-off in Hz; left out where it reaches half the sampling rate.
+        least_rr: ms between two beats.
 
     Returns:
-        [samples, leads] mV.
+        [beats] ms.
     """
-    from scipy.signal import butter, sosfiltfilt  # slow to import
-
-    rate = MS_PER_S / float(np.median(np.diff(t_ms)))
-    band = [high_pass, low_pass] if low_pass < rate / 2.0 else high_pass
-    kind = "bandpass" if low_pass < rate / 2.0 else "highpass"
-    return sosfiltfilt(butter(2, band, kind, fs=rate, output="sos"), ecg, axis=0)
-
-
-def r_peaks(
-    t_ms: Float[np.ndarray, " samples"], ecg: Float[np.ndarray, "samples leads"]
-) -> Float[np.ndarray, " beats"]:
-    """Times in ms of the QRS complexes: peaks of the smoothed spatial velocity over all leads."""
     from scipy.signal import find_peaks  # slow to import
 
     step = float(np.median(np.diff(t_ms)))
@@ -102,7 +41,7 @@ def r_peaks(
     energy = gaussian_filter1d(speed, 20.0 / step)
     # a tall T wave reaches a fifth of the QRS; the 98th percentile is in a QRS and no artefact
     least = 0.4 * np.percentile(energy, 98.0)
-    peaks, _ = find_peaks(energy, height=least, distance=max(1, round(LEAST_RR / step)))
+    peaks, _ = find_peaks(energy, height=least, distance=max(1, round(least_rr / step)))
     return t_ms[peaks]
 
 
@@ -163,32 +102,3 @@ def _correlation(stack: np.ndarray, template: np.ndarray) -> np.ndarray:
     flat = stack.reshape(len(stack), -1)
     scale = np.linalg.norm(flat, axis=1) * np.linalg.norm(template)
     return flat @ template.ravel() / np.where(scale > 0.0, scale, 1.0)
-
-
-def _read_wfdb(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    with warnings.catch_warnings():
-        # wfdb 4.3 uses a keyword that pandas 3 deprecates
-        warnings.simplefilter("ignore", DeprecationWarning)
-        import wfdb
-
-    record: Any = wfdb.rdrecord(str(path.with_suffix("") if path.suffix == ".hea" else path))
-    if getattr(record, "p_signal", None) is None or not record.fs:
-        raise ValueError(f"{path}: expected a WFDB record of one segment that holds signals.")
-    units = [str(unit).lower() for unit in record.units]
-    unknown = sorted(set(units) - set(MV_PER_UNIT))
-    if unknown:
-        raise ValueError(f"{path}: unknown units {', '.join(unknown)}; expected mV, uV or V.")
-    signals = record.p_signal * np.array([MV_PER_UNIT[unit] for unit in units])
-    return np.arange(len(signals)) * (MS_PER_S / record.fs), signals, tuple(record.sig_name)
-
-
-def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if any(row) and not row[0].startswith("#")]
-    try:
-        values = np.array(rows[1:], dtype=np.float64)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected numbers below one heading row ({error}).") from None
-    if values.ndim != 2 or values.shape[0] < 2 or values.shape[1] != len(rows[0]):
-        raise ValueError(f"{path}: expected a heading, then rows of a time in ms and leads in mV.")
-    return values[:, 0], values[:, 1:], tuple(name.strip() for name in rows[0][1:])

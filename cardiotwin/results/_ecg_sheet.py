@@ -72,6 +72,7 @@ class Sheet(NamedTuple):
         speed: mm/s.
         gain: mm/mV.
         traces: the leads.
+        over: the same leads of the ECG that is drawn over them, if any.
         pulses: outlines of the 1 mV calibration pulses, (x, y) mm each.
         lines: title and measurements.
         note: what the page leaves out, or "".
@@ -82,6 +83,7 @@ class Sheet(NamedTuple):
     speed: float
     gain: float
     traces: list[Trace]
+    over: list[Trace]
     pulses: list[tuple[np.ndarray, np.ndarray]]
     lines: list[Line]
     note: str
@@ -96,6 +98,7 @@ def lay_out(
     gain: float | None,
     rhythm: str,
     text: Sequence[str],
+    over: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> Sheet:
     """Place the leads column by column, three in each, with room for their greatest deflections.
 
@@ -111,6 +114,7 @@ def lay_out(
             60 mm.
         rhythm: lead of the strip below long signals.
         text: title, then other paragraphs, wrapped to the page.
+        over: times and signals of an ECG with the same leads on the same axis of time.
 
     Returns:
         The sheet; its width and height are multiples of 5 mm.
@@ -121,7 +125,8 @@ def lay_out(
     rows = [list(range(r, len(names), ROWS)) for r in range(min(ROWS, len(names)))]
     if sequential and rhythm in names:
         rows.append([list(names).index(rhythm)])
-    gain = _fitting_gain(ecg, rows) if gain is None else gain
+    both = ecg if over is None else np.concatenate([ecg, over[1]])
+    gain = _fitting_gain(both, rows) if gain is None else gain
     columns = math.ceil(len(names) / ROWS)
     start = _SIDE + _PULSE_BEFORE + _PULSE_WIDTH + _PULSE_AFTER
     paper = speed * duration / MS_PER_S  # mm that the signal takes
@@ -129,26 +134,56 @@ def lay_out(
     right = start + (paper if sequential else columns * step - _COLUMN_GAP) + _SIDE
     width = LARGE_BOX * math.ceil(right / LARGE_BOX)
     lines, head = _wrapped(text, width)
-    zeros, depth = _zero_lines(ecg, rows, gain, head)
+    zeros, depth = _zero_lines(both, rows, gain, head)
     height = LARGE_BOX * math.ceil((depth + _FOOT) / LARGE_BOX)
-    traces = []
-    for r, row in enumerate(rows):
-        for k, lead in enumerate(row):
-            whole = not sequential or r == ROWS
-            piece = slice(None) if whole else _piece(t_ms, k, columns)
-            x = start + k * step + speed * (t_ms[piece] - t_ms[0]) / MS_PER_S
-            y = height - zeros[r] + gain * ecg[piece, lead]
-            traces.append(Trace(names[lead], x, y, _label_place(x, y)))
+    grid = _Grid(t_ms[0], t_ms[-1], start, step, speed, gain, columns, sequential)
+    bases = [height - zero for zero in zeros]
     return Sheet(
         width,
         height,
         speed,
         gain,
-        traces,
+        _traces(grid, rows, bases, t_ms, ecg, names),
+        [] if over is None else _traces(grid, rows, bases, *over, names),
         [_pulse(height - zero, gain) for zero in zeros],
         [line._replace(y=height - line.y) for line in lines],
         note,
     )
+
+
+class _Grid(NamedTuple):
+    """How times and voltages become millimetres of paper."""
+
+    first: float
+    last: float
+    start: float
+    step: float
+    speed: float
+    gain: float
+    columns: int
+    sequential: bool
+
+
+def _traces(
+    grid: _Grid,
+    rows: list[list[int]],
+    bases: Sequence[float],
+    t_ms: np.ndarray,
+    ecg: np.ndarray,
+    names: Sequence[str],
+) -> list[Trace]:
+    """The leads of one ECG where the sheet has them; `bases` are the rows' 0 mV."""
+    placed = []
+    for r, row in enumerate(rows):
+        for k, lead in enumerate(row):
+            first, last = grid.first, grid.last
+            if grid.sequential and r < ROWS:
+                first, last = np.linspace(first, last, grid.columns + 1)[k : k + 2]
+            piece = _between(t_ms, first, last)
+            x = grid.start + k * grid.step + grid.speed * (t_ms[piece] - grid.first) / MS_PER_S
+            y = bases[r] + grid.gain * ecg[piece, lead]
+            placed.append(Trace(names[lead], x, y, _label_place(x, y)))
+    return placed
 
 
 def _shown(t_ms: np.ndarray, ecg: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -196,15 +231,16 @@ def _wrapped(text: Sequence[str], width: float) -> tuple[list[Line], float]:
 
 def _label_place(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Just above the first part of the trace, which the name does not touch then."""
+    if len(x) == 0:
+        return 0.0, 0.0
     near = y[x <= x[0] + _LABEL_WIDTH]
     return float(x[0]) + 0.7, float(np.nanmax(near, initial=y[0])) + 0.8
 
 
-def _piece(t_ms: np.ndarray, column: int, columns: int) -> slice:
-    edges = np.linspace(t_ms[0], t_ms[-1], columns + 1)
-    first = int(np.searchsorted(t_ms, edges[column]))
-    last = int(np.searchsorted(t_ms, edges[column + 1], side="right"))
-    return slice(first, last)
+def _between(times: np.ndarray, first: float, last: float) -> slice:
+    return slice(
+        int(np.searchsorted(times, first)), int(np.searchsorted(times, last, side="right"))
+    )
 
 
 def _pulse(base: float, gain: float) -> tuple[np.ndarray, np.ndarray]:

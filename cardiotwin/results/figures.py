@@ -32,6 +32,8 @@ def ecg_paper(
     gain: float | None = None,
     rhythm: str = "II",
     dpi: int = 300,
+    over: tuple[np.ndarray, np.ndarray] | None = None,
+    labels: tuple[str, str] = ("simulated", "recorded"),
 ) -> Path:
     """Draw an ECG on ECG paper, true to scale when printed at 100 %.
 
@@ -50,6 +52,9 @@ def ecg_paper(
         gain: mm/mV; None takes 10, or less where a row would be taller than 60 mm.
         rhythm: lead of the strip below long signals.
         dpi: dots an inch of a .png.
+        over: times and signals of a second ECG with the same leads, such as a recording, drawn
+            over the first in blue on the same axis of time.
+        labels: what the first and the second ECG are.
 
     Returns:
         The path.
@@ -58,22 +63,17 @@ def ecg_paper(
         ValueError: when shapes do not fit or a lead has no finite value.
         DiskFull: when the picture does not fit on the disk.
     """
-    t_ms, ecg = np.asarray(t_ms, np.float64), np.asarray(ecg, np.float64)
-    if ecg.shape != (len(t_ms), len(names)) or len(t_ms) < 2:
-        raise ValueError(
-            f"ECG has shape {ecg.shape} for {len(t_ms)} times and {len(names)} leads; expected "
-            "two times or more and one row a time, one column a lead"
-        )
-    if not (np.diff(t_ms) > 0).all() or not np.isfinite(ecg).any(axis=0).all():
-        raise ValueError("ECG times must increase, and every lead needs a finite value to draw")
+    t_ms, ecg = _finite_leads(t_ms, ecg, names)
+    if over is not None:
+        over = _finite_leads(*over, names)
     text = [title, "   ".join(f"{name} {value}" for name, value in (measurements or {}).items())]
-    sheet = lay_out(t_ms, ecg, names, speed=speed, gain=gain, rhythm=rhythm, text=text)
+    sheet = lay_out(t_ms, ecg, names, speed=speed, gain=gain, rhythm=rhythm, text=text, over=over)
     figure, axes = _page(sheet, dpi)
-    for x, y in sheet.pulses:
-        axes.plot(x, y, color=INK, lw=_TRACE_MM * _POINTS_PER_MM, solid_joinstyle="miter")
-    for trace in sheet.traces:
-        axes.plot(trace.x, trace.y, color=INK, lw=_TRACE_MM * _POINTS_PER_MM)
-        axes.text(*trace.label, trace.name, size=7.5, weight="bold", color=INK, va="bottom")
+    _draw_leads(axes, sheet)
+    if over is not None:
+        for k, (label, colour) in enumerate(zip(labels, (INK, LINES[0]), strict=True)):
+            place = sheet.width - 8.0, 6.8 - 3.3 * k
+            axes.text(*place, label, size=7.5, color=colour, weight="bold", ha="right")
     _write_text(axes, sheet)
     return _save(figure, path, dpi)
 
@@ -160,6 +160,33 @@ def _page(sheet: Sheet, dpi: int) -> tuple[Any, Any]:
         width_pt = max(width * _POINTS_PER_MM, 72.0 / dpi)
         axes.add_collection(LineCollection(lines, colors=colour, linewidths=width_pt, zorder=0))
     return figure, axes
+
+
+def _finite_leads(t_ms: Any, ecg: Any, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Times and signals that can be drawn."""
+    t_ms, ecg = np.asarray(t_ms, np.float64), np.asarray(ecg, np.float64)
+    if ecg.shape != (len(t_ms), len(names)) or len(t_ms) < 2:
+        raise ValueError(
+            f"ECG has shape {ecg.shape} for {len(t_ms)} times and {len(names)} leads; expected "
+            "two times or more and one row a time, one column a lead"
+        )
+    if not (np.diff(t_ms) > 0).all() or not np.isfinite(ecg).any(axis=0).all():
+        raise ValueError("ECG times must increase, and every lead needs a finite value to draw")
+    return t_ms, ecg
+
+
+def _draw_leads(axes: Any, sheet: Sheet) -> None:
+    """Calibration pulses, the leads with their names, and the second ECG in blue."""
+    width = _TRACE_MM * _POINTS_PER_MM
+    for x, y in sheet.pulses:
+        axes.plot(x, y, color=INK, lw=width, solid_joinstyle="miter")
+    for k, trace in enumerate(sheet.traces):
+        axes.plot(trace.x, trace.y, color=INK, lw=width)
+        x, y = trace.label
+        high = max(y, sheet.over[k].label[1]) if sheet.over else y
+        axes.text(x, high, trace.name, size=7.5, weight="bold", color=INK, va="bottom")
+    for trace in sheet.over:
+        axes.plot(trace.x, trace.y, color=LINES[0], lw=width)
 
 
 def _write_text(axes: Any, sheet: Sheet) -> None:

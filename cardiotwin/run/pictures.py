@@ -83,7 +83,7 @@ def _figures(attempt, experiment, folder, mesh, times, recorder, found) -> None:
                 ecg,
                 LEAD_NAMES,
                 title=", ".join(filter(None, ("12-lead ECG", experiment.name))),
-                measurements=_spoken(found["ecg"]),
+                measurements=spoken(found["ecg"]),
             ),
         )
     probes = recorder.probes
@@ -136,7 +136,7 @@ def _report(folder, config_text, mesh, times, made, found, journal) -> Path:
     )
 
 
-def _spoken(ecg: dict[str, Any] | None) -> dict[str, str] | None:
+def spoken(ecg: dict[str, Any] | None) -> dict[str, str] | None:
     """The measurements that belong on an ECG sheet."""
     if ecg is None:
         return None
