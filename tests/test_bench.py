@@ -179,6 +179,7 @@ def test_standard_restitution_and_refractory_period_agree():
         diastolic_threshold(EPI, most=5.0, **COARSE)
 
 
+@pytest.mark.slow
 def test_restitution_sets_of_ten_tusscher_have_their_slopes():
     slopes = [
         s1s2_restitution(

@@ -158,10 +158,10 @@ def everywhere(seed):
 @pytest.mark.parametrize(
     "scheme",
     [
-        Strang(),
+        pytest.param(Strang(), marks=pytest.mark.slow),
         Godunov(ExplicitDiffusion()),
         Godunov(CorrectedDiffusion()),
-        Strang(ionic_step="grl2"),
+        pytest.param(Strang(ionic_step="grl2"), marks=pytest.mark.slow),
     ],
 )
 def test_gradients_of_other_schemes(scheme):

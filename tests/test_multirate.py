@@ -125,9 +125,9 @@ def test_touched_are_the_marked_and_their_neighbours():
     "diffusion",
     [
         ExplicitDiffusion(),
-        ExplicitDiffusion(stages=3),
+        pytest.param(ExplicitDiffusion(stages=3), marks=pytest.mark.slow),
         CorrectedDiffusion(),
-        CorrectedDiffusion(substeps=2),
+        pytest.param(CorrectedDiffusion(substeps=2), marks=pytest.mark.slow),
         ImplicitDiffusion(tolerance=1e-6),
     ],
     ids=["explicit", "stages", "corrected", "substeps", "implicit"],

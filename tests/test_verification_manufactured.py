@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tissues import NEVER
-from verification import PATTERNS, SCHEMES, ElementNorms, slope, unit_mesh
+from verification import PATTERNS, SCHEMES, ElementNorms, ordinary, slope, unit_mesh
 
 from cardiotwin._types import param
 from cardiotwin.anatomy.fibres import Fibres
@@ -145,7 +145,7 @@ def check(tabulate, title, labels, levels, errors):
 
 
 @convergence
-@pytest.mark.parametrize("name", SCHEMES)
+@pytest.mark.parametrize("name", ordinary(SCHEMES))
 def test_one_dimension(name, tabulate):
     levels = (10, 20, 40)
     errors = refine(uniform, shape(1), SCHEMES[name].scheme, 1, "kuhn", levels)
@@ -156,7 +156,7 @@ def test_one_dimension(name, tabulate):
 
 
 @convergence
-@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize("pattern", ordinary(PATTERNS, ("bcc",)))
 def test_two_dimensions(pattern, tabulate):
     levels = (10, 20, 40)
     errors = refine(uniform, shape(2), SCHEMES["Godunov"].scheme, 2, pattern, levels)
@@ -223,7 +223,11 @@ def test_three_dimensions_of_every_scheme(name, pattern, tabulate):
 @convergence
 @pytest.mark.parametrize(
     ("name", "pattern"),
-    [("Godunov", "alternating"), ("Godunov, explicit", "bcc"), ("Godunov, corrected", "kuhn")],
+    [
+        pytest.param("Godunov", "alternating", marks=pytest.mark.slow),
+        pytest.param("Godunov, explicit", "bcc", marks=pytest.mark.slow),
+        ("Godunov, corrected", "kuhn"),
+    ],
 )
 def test_turning_fibres(name, pattern, tabulate):
     levels = (10, 20)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
+import pytest
 from scipy.special import roots_jacobi
 
 from cardiotwin.anatomy.idealised import slab
@@ -61,6 +62,13 @@ SCHEMES = {
 }
 
 PATTERNS = ("kuhn", "alternating", "bcc")
+# what every run of the tests looks at; the other schemes come besides at night
+ORDINARY = ("Godunov", "Strang", "Godunov, explicit", "Godunov, corrected")
+
+
+def ordinary(values, chosen=ORDINARY):
+    """The values as parameters of a test, those that are not chosen marked as slow."""
+    return [pytest.param(v, marks=() if v in chosen else pytest.mark.slow) for v in values]
 
 
 class Errors(NamedTuple):
