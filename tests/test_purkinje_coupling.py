@@ -71,6 +71,31 @@ def test_muscle_excites_the_network_during_a_run(strip):
     np.testing.assert_array_equal(both[before], alone[before])
 
 
+def test_the_same_stimulus_again_changes_nothing_on_any_number_of_nodes():
+    """Also where rows are made up for the processor's threads and quiet steps are longer."""
+    mesh = slab((20.0, 2.0, 2.0), 1.0)
+    assert len(mesh.points) % 2 == 1
+    stimulus = BoxStimulus((0.0, 0.0, 0.0), (2.0, 2.0, 2.0))
+    tissue = Tissue.by_region(mesh, uniform_fibres(len(mesh.cells), (1.0, 0.0, 0.0)))
+    problem = Monodomain(mesh, tissue, Cells("mitchell_schaeffer").reference(), stimulus)
+    runs = [
+        solve(
+            problem,
+            20.0,
+            dt=0.1,
+            quiet_dt=0.2,
+            every=2.0,
+            observe={"activation": ActivationTime()},
+            on_frame=lambda frame: None,
+            restimulate=again,
+        )
+        for again in (None, lambda frame: stimulus)
+    ]
+    times = [np.asarray(run.observed["activation"]) for run in runs]
+    assert np.isfinite(times[0]).any()
+    np.testing.assert_array_equal(*times)
+
+
 def test_a_coupled_run_goes_on_as_if_it_had_not_stopped(strip):
     whole, times = run(strip, 70.0)
     part, _ = run(strip, 70.0, until=44.0)

@@ -41,7 +41,21 @@ def restimulated(loop: Loop, system: System, stimulus: AbstractStimulus) -> Loop
     even = evened(system.nodes)
     if even is not None:
         pulses = even.arrange(pulses)
-    pulses = jax.tree.map(lambda new, leaf: jnp.asarray(new, leaf.dtype), pulses, old)
+    return _stimulated(
+        loop, jax.tree.map(lambda new, leaf: jnp.asarray(new, leaf.dtype), pulses, old)
+    )
+
+
+def ready_for_another(loop: Loop) -> Loop:
+    """The same loop, its pulses held once: as they are held when another stimulus takes over.
+
+    A compiled loop takes what is made like the loop that it was compiled for, and arrays that are
+    held once and twice are not alike.
+    """
+    return _stimulated(loop, jax.tree.map(jnp.copy, loop.prepared.pulses))
+
+
+def _stimulated(loop: Loop, pulses: Any) -> Loop:
     prepared, quiet = (_with(part, pulses) for part in (loop.prepared, loop.quiet))
     return loop._replace(prepared=prepared, quiet=quiet)
 

@@ -20,7 +20,7 @@ from .adjoint import FORWARD, AbstractAdjoint, Checkpointed, Plan
 from .devices import Layout, Spread, evened, find_devices, spread
 from .observe import AbstractObservable
 from .problem import AbstractProblem, System
-from .restimulation import Restimulate, restimulated
+from .restimulation import Restimulate, ready_for_another, restimulated
 from .scheme import AbstractScheme, Godunov, Prepared, State
 from .times import check_multirate, grid
 from .timing import Taken, time_of_parts
@@ -196,6 +196,8 @@ def solve(
             )
         reverse = (Checkpointed() if adjoint is None else adjoint).plan(frames, plan.steps)
         plan = plan._replace(hops=None)
+    if restimulate is not None:
+        loop = ready_for_another(loop)
     # unpacked again, the run holds no array twice
     shared = share(loop)
     run = _Run(scheme, system, shared.unpack(), shared, plan, frames, dt, reverse)
