@@ -1,5 +1,7 @@
 """Muscle and Purkinje network excite each other while a run goes on."""
 
+import json
+
 import numpy as np
 import pytest
 from scipy.spatial import KDTree
@@ -7,6 +9,7 @@ from scipy.spatial import KDTree
 from cardiotwin.anatomy.fibres import uniform_fibres
 from cardiotwin.anatomy.idealised import slab
 from cardiotwin.anatomy.purkinje import PurkinjeNetwork
+from cardiotwin.cli import main
 from cardiotwin.propagation.observe import ActivationTime, ActivationTimeAt
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.scheme import ExplicitDiffusion, Godunov
@@ -128,3 +131,18 @@ def test_stimuli_of_another_kind_are_refused(strip):
         solve(problem, 1.0, dt=0.1, restimulate=lambda f: None)
     with pytest.raises(ValueError, match="ActivationTimeAt: node indices span -1 to 0"):
         solve(problem, 1.0, dt=0.1, observe={"a": ActivationTimeAt([0, -1])})
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_sinus_beat_through_the_network_of_a_real_heart(data, tmp_path, monkeypatch):
+    """The left ventricle takes 45 to 85 ms (Durrer et al. 1970, doi 10.1161/01.CIR.41.6.899)."""
+    monkeypatch.setenv("CARDIOTWIN_DATA", str(data))
+    words = ["experiment=rodero", "stimulus=purkinje", "tissue.endocardium=null", "leads=null"]
+    words += ["solver=explicit", "solver.t1=130", "output=numbers"]
+    assert main(["simulate", *words, f"output.folder={tmp_path / 'run'}"]) == 0
+    activation = json.loads((tmp_path / "run" / "summary.json").read_text())["activation"]
+    left = [activation[name] for name in ("lv", "septum")]
+    assert all(part["activated_share"] == 1.0 for part in left)
+    taken = max(part["last_ms"] for part in left) - min(part["first_ms"] for part in left)
+    assert 45.0 < taken < 85.0
