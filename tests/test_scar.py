@@ -1,6 +1,7 @@
 """Scar and border zone: shares from labels and intensities, and what they do to the tissue."""
 
 import json
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -9,13 +10,15 @@ import pytest
 from cardiotwin.anatomy.fibres import fibres_from_mesh
 from cardiotwin.anatomy.formats import write_mesh
 from cardiotwin.anatomy.idealised import biventricle, slab
-from cardiotwin.anatomy.scar import Scar, scar_from_intensity, scar_from_labels
+from cardiotwin.anatomy.scar import CORE, Scar, scar_from_intensity, scar_from_labels
 from cardiotwin.cli import main
 from cardiotwin.ionic import MitchellSchaeffer
 from cardiotwin.propagation.observe import ActivationTime
 from cardiotwin.propagation.problem import Monodomain
 from cardiotwin.propagation.scheme import ExplicitDiffusion, Godunov
 from cardiotwin.propagation.solve import solve
+from cardiotwin.run.journal import Journal
+from cardiotwin.run.tuning import warn_ignored_scar
 from cardiotwin.tissue.conductivity import Tissue
 from cardiotwin.tissue.stimulus import BoxStimulus
 from cardiotwin.tissue.substrate import ScarConduction, at_nodes, scar_shares
@@ -241,3 +244,13 @@ def test_command_keeps_scar_in_the_twin(tmp_path, capsys):
     twin_tissue = Myocardium(scar=ScarConduction())
     tissue = twin_tissue.on(kept, kept.fibres)
     assert twin_tissue.scarred(kept, tissue).principal_diffusivity().min() < 1e-4
+
+
+def test_a_scar_that_does_not_conduct_as_one_is_said(block):
+    mesh = block.replaced(cell_data={CORE: np.full(block.elements, 0.5)})
+    for tissue, warned in ((Myocardium(), 1), (Myocardium(scar=ScarConduction()), 0)):
+        journal = Journal(False)
+        run = SimpleNamespace(tissue=tissue), SimpleNamespace(mesh=mesh)
+        warn_ignored_scar(*run, journal)
+        assert len(journal.warnings) == warned
+        assert all("tissue=scarred" in message for message in journal.warnings)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from cardiotwin.anatomy.scar import BORDER, CORE
 from cardiotwin.propagation.strip import cut_strip
 from cardiotwin.propagation.velocity import (
     Tuned,
@@ -89,9 +90,19 @@ def tuned_twin(experiment: Experiment, twin: Twin, journal: Journal) -> tuple[Tw
             tuned = _tuned(twin, layers, cell, curve, how)
             twin, result["layers"] = twin._replace(tissue=tuned.tissue), tuned.table
             _warn_missed(tuned.table, journal)
+    warn_ignored_scar(experiment, twin, journal)
     # after tuning, which would make up for what the scar takes away
     scarred = experiment.tissue.scarred(twin.anatomy, twin.tissue)
     return twin._replace(tissue=scarred), result
+
+
+def warn_ignored_scar(experiment: Experiment, twin: Twin, journal: Journal) -> None:
+    """Warn where a mesh carries a scar and nothing conducts like one."""
+    if experiment.tissue.scar is None and {CORE, BORDER} & twin.mesh.cell_data.keys():
+        journal.warn(
+            "The mesh carries a scar, but its tissue conducts as if it were healthy. Say "
+            "tissue=scarred to let the scar conduct as scars do."
+        )
 
 
 def _warn_missed(table: list[dict[str, Any]], journal: Journal) -> None:
