@@ -33,6 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0 done, 1 failed, 2 bad input, 130 interrupted.
     """
+    # XLA takes features of its own ("prefer-no-gather") for the processor's, misses them in its own
+    # cached programs, and prints a page for each; what does go wrong is raised in Python
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or os.environ.get("CARDIOTWIN_DEBUG", "0") not in ("", "0")
     words = [word for word in words if word != "--debug"]
