@@ -1,8 +1,10 @@
 """Strict numerics for every test, the place of the real data, and tables of what was measured."""
 
+import gc
 import os
 from pathlib import Path
 
+import equinox as eqx
 import jax
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_num_cpu_devices", 3)  # for runs that are spread over devices
 
+MOST_MAPS = 25_000
 ROW = "row of a table"
 CELL = "cell of the table of verified models"
 VERIFIED = Path(__file__).parents[1] / "docs" / "models" / "verification.md"
@@ -23,6 +26,20 @@ def data() -> Path:
     if not folder:
         pytest.skip("CARDIOTWIN_DATA is unset")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room_for_programs():
+    """Forget compiled programs before there are too many for one process.
+
+    Each holds memory maps of its own, of which Linux allows 65,530; XLA aborts beyond them.
+    """
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        eqx.clear_caches()
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
