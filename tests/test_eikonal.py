@@ -104,13 +104,13 @@ def test_voxels_are_their_tetrahedra():
 def test_float32_agrees_with_float64(heart):
     mesh, fibres = heart
     metric = mesh.metric(fibres, (0.6, 0.3, 0.2))
-    initial = np.full(mesh.nodes, np.inf)
-    initial[[5, 5000]] = 0.0, 20.0
+    sites, onsets = mesh.points[[5, 5000]], np.array([0.0, 20.0])
+    initial = around_sites(mesh, metric, sites, onsets, radius=8.0)
     double = activation_times(mesh, metric, initial).times
     single = activation_times(mesh, jnp.asarray(metric, jnp.float32), initial).times
     assert single.dtype == jnp.float32
     error = np.abs(single - double)
-    # a front that turns by nearly the sharpest believed angle may be believed in one of them alone
+    # of two ways that take as long, each precision may choose its own, and bend it as it bends
     assert np.quantile(error, 0.99) < 0.05
     assert error.max() < 1.0
 
@@ -167,6 +167,20 @@ def test_gradient_agrees_with_central_differences(heart):
         ends = [loss(*[x + s * w for x, w in zip(at, along, strict=True)]) for s in (step, -step)]
         best = min(best, abs((ends[0] - ends[1]) / (2 * step) / expected - 1.0))
     assert best < 1e-4
+
+
+def test_gradient_in_single_precision(heart):
+    mesh, fibres = heart
+    initial = np.full(mesh.nodes, np.inf)
+    initial[[7, 3000]] = 0.0
+
+    def mean(velocity, dtype):
+        metric = mesh.metric(fibres, velocity).astype(dtype)
+        return activation_times(mesh, metric, initial).times.mean()
+
+    velocity = jnp.array([0.6, 0.3, 0.2])
+    single, double = (jax.grad(mean)(velocity, dtype) for dtype in (jnp.float32, jnp.float64))
+    np.testing.assert_allclose(single, double, rtol=1e-2)
 
 
 def test_backwards_is_the_transpose_of_forwards(heart):

@@ -44,7 +44,7 @@ from .eikonal_element import (
     through_face,
 )
 
-SHARPEST = 0.7  # edge lengths a radius of curvature that the correction believes
+BELIEVED, UNBELIEVED = 0.7, 1.3  # edge lengths a radius of curvature: where the correction fades
 MOST_SWEEPS = 10_000  # far more than the elements that any front crosses
 NEVER = 1e6  # ms; finite, so that differences of two nodes that nothing has reached are numbers
 
@@ -134,7 +134,7 @@ class EikonalMesh(eqx.Module):
                 f"eikonal: got the fibres of {axes.shape[1]} elements on a mesh of {elements} "
                 "tetrahedra; build the fibres on this mesh."
             )
-        velocity = jnp.asarray(velocity, self.points.dtype)
+        velocity = jnp.asarray(velocity, float)
         velocity = jnp.broadcast_to(jnp.atleast_2d(velocity), (axes.shape[1], 3))
         return np.repeat(axes, copies, axis=1), jnp.repeat(velocity, copies, axis=0)
 
@@ -276,10 +276,12 @@ def _bent(mesh, points, metric, travel, initial, won, held, first) -> Array:
     for a, b, between in FACE_EDGES:
         turn = slowness[won.parents[b]] - slowness[won.parents[a]]
         along = jnp.einsum("ni,ni->n", turn, corners[b] - corners[a])
+        # where fronts collide there is no curvature: the slowness turns round from node to node
         edge = travel.ravel()[won.places[between]]
-        smooth = along**2 <= SHARPEST**2 * edge  # where fronts collide there is no curvature
-        sure = told[won.parents[a]] & told[won.parents[b]] & smooth
-        bend = bend - jnp.where(sure, 0.5 * weights[a] * weights[b] * along, 0.0)
+        sharp = jnp.abs(along) / jnp.sqrt(edge)
+        share = jnp.clip((UNBELIEVED - sharp) / (UNBELIEVED - BELIEVED), 0.0, 1.0)
+        share = jnp.where(told[won.parents[a]] & told[won.parents[b]], share, 0.0)
+        bend = bend - 0.5 * share * weights[a] * weights[b] * along
     fixed = jax.lax.stop_gradient((own + bend, weights))
     ahead = jax.lax.stop_gradient(
         _sweep(lambda t: fixed[0] + jnp.sum(fixed[1] * t[won.parents], axis=0), first)

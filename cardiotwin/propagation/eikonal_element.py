@@ -70,7 +70,8 @@ def along_edge(squares, late, a: int, b: int, opposite: int):
     height = jnp.maximum(own - foot * foot * length, 0.0)
     difference = late[b] - late[a]
     slack = length - difference * difference
-    inner = foot - difference * root_of(height / (length * jnp.maximum(slack, 1e-30)))
+    beside = jnp.where(slack > 0.0, slack, length)  # any number: not chosen, nor differentiated
+    inner = foot - difference * root_of(height / (length * beside))
     end = jnp.where(difference < 0.0, 1.0, 0.0).astype(length.dtype)
     share = jnp.where(slack > 0.0, jnp.clip(inner, 0.0, 1.0), end)
     off = share - foot
