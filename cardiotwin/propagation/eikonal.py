@@ -32,7 +32,7 @@ from cardiotwin._types import type_array
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels, as_tetrahedra
-from cardiotwin.numerics.concrete import known
+from cardiotwin.numerics.concrete import known, of_jax
 
 from .eikonal_element import (
     EDGES,
@@ -115,7 +115,7 @@ class EikonalMesh(eqx.Module):
         axes, velocity = self._laid_out(fibres, velocity)
         return jnp.einsum("aei,aej,ea->eij", axes, axes, velocity**-2)
 
-    def _laid_out(self, fibres: Fibres, velocity) -> tuple[np.ndarray, Array]:
+    def _laid_out(self, fibres: Fibres, velocity) -> tuple[Array, Array]:
         """Axes [3, elements, 3] and velocities [elements, 3] of the tetrahedra."""
         known_velocity = known(velocity)
         if known_velocity is not None and not (
@@ -126,7 +126,7 @@ class EikonalMesh(eqx.Module):
                 f"eikonal: velocities must be positive and finite, got {worst} m/s among them; "
                 "leave tissue that does not conduct out of the mesh."
             )
-        axes = np.stack([fibres.fibre, fibres.sheet, fibres.normal])
+        axes = jnp.stack([jnp.asarray(a) for a in (fibres.fibre, fibres.sheet, fibres.normal)])
         elements = self.cells.shape[1]
         copies = TETRAHEDRA_PER_VOXEL if axes.shape[1] * TETRAHEDRA_PER_VOXEL == elements else 1
         if axes.shape[1] * copies != elements:
@@ -134,9 +134,10 @@ class EikonalMesh(eqx.Module):
                 f"eikonal: got the fibres of {axes.shape[1]} elements on a mesh of {elements} "
                 "tetrahedra; build the fibres on this mesh."
             )
-        velocity = jnp.asarray(velocity, float)
+        velocity = jnp.asarray(velocity) if of_jax(velocity) else jnp.asarray(velocity, float)
+        axes = axes.astype(velocity.dtype)
         velocity = jnp.broadcast_to(jnp.atleast_2d(velocity), (axes.shape[1], 3))
-        return np.repeat(axes, copies, axis=1), jnp.repeat(velocity, copies, axis=0)
+        return jnp.repeat(axes, copies, axis=1), jnp.repeat(velocity, copies, axis=0)
 
 
 def around_sites(
