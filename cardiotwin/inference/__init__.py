@@ -1,0 +1,30 @@
+"""Calibration: fit a twin to a recorded ECG, and say how sure the answer is."""
+
+from cardiotwin.inference.beat import Durations as Durations
+from cardiotwin.inference.beat import EikonalBeat as EikonalBeat
+from cardiotwin.inference.calibrate import Calibration as Calibration
+from cardiotwin.inference.calibrate import Method as Method
+from cardiotwin.inference.calibrate import calibrate as calibrate
+from cardiotwin.inference.free import Free as Free
+from cardiotwin.inference.free import Unknowns as Unknowns
+from cardiotwin.inference.losses import Correlation as Correlation
+from cardiotwin.inference.losses import Features as Features
+from cardiotwin.inference.losses import Noise as Noise
+from cardiotwin.inference.losses import SoftDTW as SoftDTW
+from cardiotwin.inference.losses import Wasserstein as Wasserstein
+from cardiotwin.inference.losses import Waveform as Waveform
+from cardiotwin.inference.objective import Objective as Objective
+from cardiotwin.inference.optimise import first_order as first_order
+from cardiotwin.inference.optimise import least_squares as least_squares
+from cardiotwin.inference.priors import InDisc as InDisc
+from cardiotwin.inference.priors import LogNormal as LogNormal
+from cardiotwin.inference.priors import Normal as Normal
+from cardiotwin.inference.priors import Uniform as Uniform
+from cardiotwin.inference.qrs import Choice as Choice
+from cardiotwin.inference.qrs import Search as Search
+from cardiotwin.inference.qrs import calibrate_qrs as calibrate_qrs
+from cardiotwin.inference.roots import qrs_parameters as qrs_parameters
+from cardiotwin.inference.uncertainty import ensemble as ensemble
+from cardiotwin.inference.uncertainty import information as information
+from cardiotwin.inference.uncertainty import laplace as laplace
+from cardiotwin.inference.uncertainty import nuts as nuts
