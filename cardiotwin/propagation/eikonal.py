@@ -146,7 +146,7 @@ def around_sites(
     sites: Float[type_array, "sites 3"],
     onset: Float[type_array, " sites"],
     *,
-    radius: float,
+    radius: float | type_array,
 ) -> Float[Array, " nodes"]:
     """Initial times of the nodes near point sources: exact in the tissue around each.
 

@@ -29,6 +29,8 @@ from cardiotwin.twin import (
     Twin,
 )
 
+MONODOMAIN, EIKONAL, REACTION_EIKONAL = METHODS = ("monodomain", "eikonal", "reaction_eikonal")
+
 
 class Solver:
     """How the equations are stepped.
@@ -44,6 +46,11 @@ class Solver:
         precision: "float32" or "float64".
         devices: share the nodes out among so many; one when left out.
         partition: how they are shared out; "metis" needs the package pymetis.
+        method: "monodomain"; "eikonal", which knows velocities and no membrane, and takes seconds;
+            or "reaction_eikonal", in which every cell fires at its eikonal time.
+        coupled: of the reaction-eikonal method: cells exchange current (R-E+), or do not (R-E-).
+        match: folder of a monodomain run on the same mesh, to which the velocities of the eikonal
+            equation are matched; null takes those of the tissue as they are.
     """
 
     def __init__(
@@ -57,7 +64,12 @@ class Solver:
         devices: int | None = None,
         partition: Literal["bisection", "metis"] = "bisection",
         multirate: bool | None = None,
+        method: Literal["monodomain", "eikonal", "reaction_eikonal"] = "monodomain",
+        coupled: bool = True,
+        match: str | None = None,
     ):
+        _check_method(method, coupled, match, devices)
+        self.method, self.coupled, self.match = method, coupled, match
         check_times(t1, dt, every, quiet_dt)
         check_method(partition)
         if devices is not None:
@@ -214,6 +226,26 @@ class Experiment:
             myocardium=self.tissue,
             cells=self.ionic,
             stimulus=self.stimulus,
+        )
+
+
+def _check_method(method: str, coupled: bool, match: str | None, devices: int | None) -> None:
+    """Refuse what a method cannot do."""
+    if method not in METHODS:
+        raise ValueError(f"Solver: method is {method!r}; give one of {', '.join(METHODS)}.")
+    if method == EIKONAL and devices is not None:
+        raise ValueError(
+            "Solver: the eikonal equation is solved on one device; leave solver.devices out, or "
+            "take another solver.method."
+        )
+    if not coupled and method != REACTION_EIKONAL:
+        raise ValueError(
+            f"Solver: coupled=false is R-E-, of method=reaction_eikonal; the method is {method}."
+        )
+    if match is not None and method == MONODOMAIN:
+        raise ValueError(
+            "Solver: match is for the eikonal methods; the monodomain is what they are matched to. "
+            "Leave solver.match out, or give solver.method=eikonal."
         )
 
 

@@ -24,12 +24,13 @@ from cardiotwin.tissue.purkinje_stimulus import Feedback, PurkinjeStimulus
 from cardiotwin.twin import Twin
 
 from . import checkpoint, summary
-from .experiment import Experiment
+from .experiment import EIKONAL, MONODOMAIN, Experiment
+from .fidelity import EikonalTimes, activate, coupled_twin, model_of, play
 from .journal import Journal
 from .pictures import draw
 from .probes import choose_probes
 from .recorder import Recorder
-from .tuning import tuned_twin
+from .tuning import tuned_twin, with_velocities
 
 SUMMARY = "summary.json"
 JUNCTIONS = "junctions"
@@ -119,19 +120,28 @@ class _Ready(NamedTuple):
     observe: dict[str, AbstractObservable]
     probes: list[str]
     electrodes: Electrodes | None
+    nodes: np.ndarray  # of the probes
+    eikonal: EikonalTimes | None  # where the method needs it
 
 
 def _execute(experiment, folder, config_text, journal, found, progress, resume) -> None:
     ready = _prepare(experiment, journal, found)
-    solution, recorder = _solve(experiment, folder, ready, journal, progress, resume)
     twin = ready.twin
-    times = {name: _finite(solution.observed[name]) for name in ("activation", "repolarisation")}
-    for message in summary.lost_stimuli(twin, times["activation"], experiment.solver.t1):
-        journal.warn(message)
+    solver: dict[str, Any] = {"model": model_of(experiment)}
+    if ready.eikonal is not None and experiment.solver.method == EIKONAL:
+        times, recorder = _play(experiment, folder, ready, journal, progress)
+        solver["nodes"] = len(twin.mesh.points)
+    else:
+        solution, recorder = _solve(experiment, folder, ready, journal, progress, resume)
+        times = {k: _finite(solution.observed[k]) for k in ("activation", "repolarisation")}
+        solver |= summary.solver_of(solution)
+    if ready.eikonal is None:
+        for message in summary.lost_stimuli(twin, times["activation"], experiment.solver.t1):
+            journal.warn(message)
     if twin.tissue.fibres.note:
         found["fibre_field"] = twin.tissue.fibres.note
     found |= {
-        "solver": summary.solver_of(solution),
+        "solver": solver,
         "mesh": summary.describe_mesh(twin),
         "activation": summary.activation_of(twin, **times),
         "measured_velocity_m_per_s": summary.velocities(experiment, twin, times["activation"]),
@@ -157,7 +167,7 @@ def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) ->
         electrodes = None
         if leads is not None:
             electrodes = leads.electrodes(twin.mesh, twin.anatomy.electrodes)
-    twin, found["velocity"] = tuned_twin(experiment, twin, journal)
+    twin, eikonal = _activated(experiment, twin, journal, found)
     observe: dict[str, AbstractObservable] = {
         "activation": ActivationTime(twin.cell.activation_threshold),
         "repolarisation": RepolarisationTime(twin.cell.repolarisation_threshold),
@@ -178,7 +188,55 @@ def _prepare(experiment: Experiment, journal: Journal, found: dict[str, Any]) ->
                 "On several devices muscle does not excite the Purkinje network; leave out "
                 "solver.devices for that."
             )
-    return _Ready(twin, observe, labels, electrodes)
+    return _Ready(twin, observe, labels, electrodes, nodes, eikonal)
+
+
+def _activated(
+    experiment: Experiment, twin: Twin, journal: Journal, found: dict[str, Any]
+) -> tuple[Twin, EikonalTimes | None]:
+    """The twin that is solved, and its eikonal times where the method needs them."""
+    method = experiment.solver.method
+    if method == MONODOMAIN:
+        twin, found["velocity"] = tuned_twin(experiment, twin, journal)
+        return twin, None
+    twin, found["velocity"] = with_velocities(experiment, twin, journal)
+    eikonal = activate(experiment, twin, found["velocity"], journal, found)
+    if method == EIKONAL:
+        return twin, eikonal
+    return coupled_twin(experiment, twin, eikonal), eikonal
+
+
+def _play(
+    experiment: Experiment, folder: Path, ready: _Ready, journal: Journal, progress: bool
+) -> tuple[dict[str, np.ndarray], Recorder]:
+    """The beat of the eikonal method: it takes seconds, and leaves no checkpoints."""
+    assert ready.eikonal is not None
+    (folder / checkpoint.FILE).unlink(missing_ok=True)
+    report = Progress(experiment.solver.t1, enabled=progress)
+    recorder = _recorder(experiment, folder, ready, None, report)
+    leads = ready.observe.get("leads")
+    field = np.asarray(leads.field) if isinstance(leads, Leads) else None
+    with journal.stage("beat", "solve"), recorder, report:
+        times = play(experiment, ready.twin, ready.eikonal, ready.nodes, field, recorder)
+    return times, recorder
+
+
+def _recorder(
+    experiment: Experiment,
+    folder: Path,
+    ready: _Ready,
+    saved: checkpoint.Saved | None,
+    report: Progress,
+) -> Recorder:
+    return Recorder(
+        experiment,
+        folder,
+        ready.twin,
+        probes=ready.probes,
+        electrodes=() if ready.electrodes is None else ready.electrodes.names,
+        saved=saved,
+        report=report,
+    )
 
 
 def _solve(
@@ -203,15 +261,7 @@ def _solve(
     # a speed in node-steps only where every step is as long
     steady = {} if solver.quiet_dt else {"nodes": len(twin.mesh.points), "dt": solver.dt}
     report = Progress(solver.t1, t0=start, enabled=progress, **steady)
-    recorder = Recorder(
-        experiment,
-        folder,
-        twin,
-        probes=ready.probes,
-        electrodes=() if ready.electrodes is None else ready.electrodes.names,
-        saved=saved,
-        report=report,
-    )
+    recorder = _recorder(experiment, folder, ready, saved, report)
 
     def on_checkpoint(point) -> None:
         checkpoint.save(folder, key, point, recorder.records())

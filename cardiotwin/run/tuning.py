@@ -18,6 +18,7 @@ from cardiotwin.propagation.velocity import (
 )
 from cardiotwin.results.tables import write_json
 from cardiotwin.twin import Twin
+from cardiotwin.twin.beginnings import beginning_of
 
 from .experiment import Experiment
 from .journal import Journal
@@ -94,6 +95,24 @@ def tuned_twin(experiment: Experiment, twin: Twin, journal: Journal) -> tuple[Tw
     # after tuning, which would make up for what the scar takes away
     scarred = experiment.tissue.scarred(twin.anatomy, twin.tissue)
     return twin._replace(tissue=scarred), result
+
+
+def with_velocities(
+    experiment: Experiment, twin: Twin, journal: Journal
+) -> tuple[Twin, dict[str, Any]]:
+    """The twin of a method that takes velocities as they are: nothing to tune, the scar in it."""
+    if experiment.tissue.velocity is None:
+        return tuned_twin(experiment, twin, journal)
+    # of one beat, or refused before anything takes time
+    beginning_of(twin.stimulus, twin.mesh)
+    warn_ignored_scar(experiment, twin, journal)
+    layers = experiment.tissue.layers(twin.anatomy)
+    scarred = experiment.tissue.scarred(twin.anatomy, twin.tissue)
+    rows = [
+        {"layer": name, **{f"{axis}_m_per_s": v for axis, v in target._asdict().items()}}
+        for name, (_, target) in layers.items()
+    ]
+    return twin._replace(tissue=scarred), {"layers": rows}
 
 
 def warn_ignored_scar(experiment: Experiment, twin: Twin, journal: Journal) -> None:

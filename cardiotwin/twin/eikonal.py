@@ -14,69 +14,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from cardiotwin._types import type_array
-from cardiotwin.anatomy.chart import VentricularChart, disc_of
+from cardiotwin.anatomy.chart import VentricularChart
 from cardiotwin.anatomy.fibres import Fibres
-from cardiotwin.anatomy.ventricular import VENTRICLES
-from cardiotwin.anatomy.voxels import as_tetrahedra
 from cardiotwin.propagation.eikonal import EikonalMesh, activation_times, around_sites
 from cardiotwin.propagation.velocity import VelocityTarget
 from cardiotwin.tissue.places import VentricularSite
+from cardiotwin.tissue.stimulus import AbstractStimulus
 
 from .anatomy import Anatomy
-
-
-class Places(eqx.Module):
-    """Places of a heart in its ventricular coordinates, and when each of them fires.
-
-    Attributes:
-        disc: [sites, 2] height above the apex times cosine and sine of the angle around the
-            ventricle (see `VentricularChart`): the middle of the disc is the apex, its rim the base.
-        depth: [sites] 0 on the endocardium, 1 on the epicardium or in the middle of the septum.
-        onset: [sites] ms.
-        ventricle: [sites] 0 for the left, 1 for the right one.
-    """
-
-    disc: Float[type_array, "sites 2"]
-    depth: Float[type_array, " sites"]
-    onset: Float[type_array, " sites"]
-    ventricle: Int[type_array, " sites"]
-
-    @classmethod
-    def of(cls, sites: Sequence[VentricularSite]) -> "Places":
-        """Of sites stated in ventricular coordinates.
-
-        Raises:
-            ValueError: there is none.
-        """
-        if not sites:
-            raise ValueError("Places: no sites; give at least one root node.")
-        return cls(
-            jnp.asarray(
-                disc_of(
-                    np.array([site.apicobasal for site in sites]),
-                    np.radians([site.rotational for site in sites]),
-                )
-            ),
-            jnp.asarray([site.transmural for site in sites]),
-            jnp.asarray([site.onset for site in sites]),
-            jnp.asarray([VENTRICLES.index(site.ventricle) for site in sites]),
-        )
-
-    def sites(self) -> tuple[VentricularSite, ...]:
-        """As sites that a configuration can state."""
-        height = np.hypot(*np.asarray(self.disc).T)
-        angle = np.degrees(np.arctan2(self.disc[:, 1], self.disc[:, 0]))
-        columns = zip(self.ventricle, height, angle, self.depth, self.onset, strict=True)
-        return tuple(
-            VentricularSite(
-                VENTRICLES[int(which)],
-                float(np.clip(high, 0.0, 1.0)),
-                float(turn),
-                float(np.clip(deep, 0.0, 1.0)),
-                float(onset),
-            )
-            for which, high, turn, deep, onset in columns
-        )
+from .beginnings import Beginning, beginning_of
+from .beginnings import Places as Places
 
 
 class EikonalHeart(eqx.Module):
@@ -85,20 +32,26 @@ class EikonalHeart(eqx.Module):
     Attributes:
         mesh: the elements around every node.
         fibres: one frame an element.
-        layer: [elements] which layer each belongs to.
+        layer: [elements] which layer each belongs to, as they are sorted by name.
         velocity: along fibre, sheet and normal in every layer, m/s.
-        roots: where activation begins, and when.
-        chart: from the roots' coordinates to points.
-        radius: mm around a root within which times are those of straight ways; one edge or two.
+        roots: where activation begins, and when: `Places` that move about, or the nodes of a
+            stimulus.
+        chart: from the coordinates of places to points; None where no place needs it.
+        radius: mm around a place within which times are those of straight ways; one edge or two.
+        capture: from a stimulus to the activation of the muscle that it reaches, ms.
+        slowing: [elements, 3] factors on the velocities along fibre, sheet and normal, such as
+            those of a scar; None for none.
     """
 
     mesh: EikonalMesh
     fibres: Fibres
     layer: Int[type_array, " elements"]
     velocity: dict[str, VelocityTarget]
-    roots: Places
-    chart: VentricularChart
+    roots: Beginning
+    chart: VentricularChart | None
     radius: Float[type_array, ""]
+    capture: Float[type_array, ""]
+    slowing: Float[type_array, "elements 3"] | None = None
 
     @classmethod
     def of(
@@ -120,36 +73,38 @@ class EikonalHeart(eqx.Module):
         Raises:
             ValueError: layers that leave an element out, or no site.
         """
-        elements = len(anatomy.mesh.cells)
-        layer = np.full(elements, -1)
-        for number, (mask, _) in enumerate(layers.values()):
-            layer[mask] = number
-        if (layer < 0).any():
-            raise ValueError(
-                f"EikonalHeart: {int((layer < 0).sum())} of {elements} elements lie in no layer "
-                f"(there are {list(layers)}); give a layer of all elements first, and myocardium a "
-                "velocity."
-            )
-        velocity = {
-            name: VelocityTarget(*(jnp.asarray(v, float) for v in target))
-            for name, (_, target) in layers.items()
-        }
-        tetrahedra = as_tetrahedra(anatomy.mesh)
-        ends = tetrahedra.points[tetrahedra.cells]
-        longest = max(
-            np.linalg.norm(ends[:, a] - ends[:, b], axis=1).max()
-            for a in range(4)
-            for b in range(a)
-        )
-        return cls(
-            EikonalMesh.of(tetrahedra),
-            fibres,
-            layer,
-            velocity,
-            Places.of(sites),
-            VentricularChart.of(anatomy.map),
-            jnp.asarray(1.05 * longest),
-        )
+        mesh, layer, velocity = _laid_out(anatomy, layers)
+        chart = VentricularChart.of(anatomy.map)
+        return cls(mesh, fibres, layer, velocity, Places.of(sites), chart, *_radius(mesh))
+
+    @classmethod
+    def stimulated(
+        cls,
+        anatomy: Anatomy,
+        fibres: Fibres,
+        layers: Mapping[str, tuple[np.ndarray, VelocityTarget]],
+        stimulus: AbstractStimulus,
+        *,
+        slowing: Float[type_array, "elements 3"] | None = None,
+    ) -> "EikonalHeart":
+        """The heart that a stimulus excites, as it would excite the monodomain of the same twin.
+
+        Every node that the stimulus reaches fires at its own onset: those around root nodes and
+        pacing sites, or at the junctions of Purkinje networks.
+
+        Args:
+            anatomy: tetrahedra or voxels.
+            fibres: one frame an element.
+            layers: as in `of`.
+            stimulus: of one beat, such as `Twin.stimulus`.
+            slowing: factors on the velocities of every element, see `EikonalHeart`.
+
+        Raises:
+            ValueError: layers that leave an element out, or a stimulus of several beats.
+        """
+        mesh, layer, velocity = _laid_out(anatomy, layers)
+        roots = beginning_of(stimulus, anatomy.mesh)
+        return cls(mesh, fibres, layer, velocity, roots, None, *_radius(mesh), slowing)
 
     def astype(self, dtype: Any) -> "EikonalHeart":
         """The heart with all its numbers in a precision, which is that of the computation."""
@@ -162,21 +117,67 @@ class EikonalHeart(eqx.Module):
         return jax.tree.map(cast, self)
 
     def sites(self) -> Float[Array, "sites 3"]:
-        """Points of the root nodes, mm."""
-        return self.chart(self.roots.ventricle, self.roots.disc, self.roots.depth)
+        """Points of the root nodes, mm.
+
+        Raises:
+            ValueError: activation begins at the nodes of a stimulus, not at places.
+        """
+        if not isinstance(self.roots, Places) or self.chart is None:
+            raise ValueError(
+                f"EikonalHeart: activation begins at {type(self.roots).__name__}, which are no "
+                "places; make the heart with EikonalHeart.of and sites."
+            )
+        return self.roots.points(self.chart)
 
     def metric(self) -> Float[Array, "elements 3 3"]:
         """Inverse squared velocity of every element, ms2/mm2."""
-        table = jnp.stack([jnp.stack(target) for target in self.velocity.values()])
-        return self.mesh.metric(self.fibres, table[jnp.asarray(self.layer)])
+        table = jnp.stack([jnp.stack(self.velocity[name]) for name in sorted(self.velocity)])
+        velocity = table[jnp.asarray(self.layer)]
+        if self.slowing is not None:
+            velocity = velocity * self.slowing
+        return self.mesh.metric(self.fibres, velocity)
 
     def times(self) -> Float[Array, " nodes"]:
         """Activation time of every node, ms; differentiable in all that is an array."""
         metric = self.metric()
-        initial = around_sites(
-            self.mesh, metric, self.sites(), self.roots.onset, radius=self.radius
+        roots = self.roots
+        if isinstance(roots, Places):
+            initial = around_sites(self.mesh, metric, self.sites(), roots.onset, radius=self.radius)
+            return activation_times(self.mesh, metric, initial + self.capture).times
+        times = activation_times(self.mesh, metric, roots.initial(self.mesh) + self.capture).times
+        for _ in range(roots.answers()):
+            initial = roots.answered(self.mesh, times) + self.capture
+            times = activation_times(self.mesh, metric, initial).times
+        return times
+
+
+def _laid_out(
+    anatomy: Anatomy, layers: Mapping[str, tuple[np.ndarray, VelocityTarget]]
+) -> tuple[EikonalMesh, np.ndarray, dict[str, VelocityTarget]]:
+    """Mesh, layer of every element and velocities of every layer."""
+    elements = len(anatomy.mesh.cells)
+    layer = np.full(elements, -1)
+    # by sorted names: whatever transforms a mapping (jax.tree.map, jax.jit) hands it back so
+    for name, (mask, _) in layers.items():
+        layer[mask] = sorted(layers).index(name)
+    if (layer < 0).any():
+        raise ValueError(
+            f"EikonalHeart: {int((layer < 0).sum())} of {elements} elements lie in no layer "
+            f"(there are {list(layers)}); give a layer of all elements first, and myocardium a "
+            "velocity."
         )
-        return activation_times(self.mesh, metric, initial).times
+    velocity: dict[str, Any] = {name: target for name, (_, target) in layers.items()}
+    velocity = jax.tree.map(lambda v: jnp.asarray(v, float), velocity)
+    return EikonalMesh.of(anatomy.mesh), layer, velocity
+
+
+def _radius(mesh: EikonalMesh) -> tuple[Array, Array]:
+    """Radius in which every place has nodes, and a capture at once."""
+    ends = np.asarray(mesh.points)[np.asarray(mesh.cells)]
+    longest = max(
+        np.linalg.norm(ends[a] - ends[b], axis=1).max() for a in range(4) for b in range(a)
+    )
+    return jnp.asarray(1.05 * longest), jnp.asarray(0.0)
 
 
 class EikonalFit(NamedTuple):
