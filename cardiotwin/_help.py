@@ -9,6 +9,7 @@ _RAW = argparse.RawDescriptionHelpFormatter
 
 _SUMMARY = {
     "simulate": "solve a beat; write its activation map, 12-lead ECG, film and report",
+    "calibrate": "fit root nodes and velocities to a recorded QRS complex: ecg=FILE twin=FOLDER",
     "tune": "find conductivities that give the wanted velocity on the mesh in use",
 }
 
@@ -19,6 +20,7 @@ usage: cardiotwin COMMAND [options] [key=value ...]
 
 commands
   simulate   {simulate}
+  calibrate  {calibrate}
   tune       {tune}
   cell       a single cell: beat, limit cycle, restitution, drugs, populations
   mesh       make a heart of an image of labels, or of a closed surface
@@ -37,6 +39,7 @@ examples
   cardiotwin mesh labels.nii.gz -o heart.vtu       tetrahedra with named surfaces, for mesh=file
   cardiotwin twin heart.vtu -o patient             fibres, coordinates, electrodes, checksums
   cardiotwin simulate experiment=twin mesh.path=patient
+  cardiotwin calibrate ecg=record.hea twin=patient leads=torso
   cardiotwin ecg record.hea --sex female           its flaws, measurements, sheet and loops
   cardiotwin info heart.vtu --unit mm
   cardiotwin doctor

@@ -115,6 +115,23 @@ def tune(words: Sequence[str]) -> int:
     return _launch(options, _tune_job, prefix="tune_")
 
 
+def calibrate(words: Sequence[str]) -> int:
+    """``cardiotwin calibrate``: fit a heart to a recorded ECG, and say how sure the answer is.
+
+    Args:
+        words: options and overrides; `ecg=FILE` and `twin=FOLDER` stand for the longer ones.
+
+    Returns:
+        The exit code.
+    """
+    options = _help.job_parser("calibrate").parse_intermixed_args(words)
+    if not options.config:
+        from cardiotwin._calibration_options import calibration_overrides
+
+        options.overrides = calibration_overrides(options.overrides)
+    return _launch(options, _calibrate_job, prefix="calibrate_")
+
+
 def cell(words: Sequence[str]) -> int:
     """``cardiotwin cell``: pace a single cell; its beat, restitution, drugs and populations.
 
@@ -252,6 +269,7 @@ def doctor(words: Sequence[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "simulate": simulate,
+    "calibrate": calibrate,
     "tune": tune,
     "cell": cell,
     "mesh": mesh,
@@ -391,6 +409,16 @@ def _tune_job(config: "DictConfig", **how: bool) -> None:
     folder, tuned = _job("tune", config, **how)
     print(_json(tuned))
     print(f"results: {folder}")
+
+
+def _calibrate_job(config: "DictConfig", **how: bool) -> None:
+    folder, found = _job("calibrate", config, **how)
+    fit, sure = found["fit"], found["activation"]
+    print(
+        f"QRS correlation {fit['correlation']:.3f} with {fit['root_nodes']} root nodes; activation "
+        f"times +- {sure['median_sd_ms']:.1f} ms (median over the nodes)"
+    )
+    print(f"results: {folder} (open {folder / 'report.html'})")
 
 
 def _job(

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from cardiotwin._types import type_array
 from cardiotwin.anatomy.ventricular import VentricularCoordinates
 from cardiotwin.ecg.eikonal_ecg import EikonalECG
+from cardiotwin.twin.beginnings import Places
 from cardiotwin.twin.eikonal import EikonalHeart
 
 
@@ -66,6 +67,20 @@ class EikonalBeat(eqx.Module):
     shift: Float[type_array, ""]
     durations: Durations | None
     t_ms: Float[type_array, " times"]
+
+    @property
+    def roots(self) -> Places:
+        """The root nodes.
+
+        Raises:
+            ValueError: the heart begins at the nodes of a stimulus, which do not move.
+        """
+        if not isinstance(self.heart.roots, Places):
+            raise ValueError(
+                f"EikonalBeat: the heart begins at {type(self.heart.roots).__name__}, which cannot "
+                "move; make it with EikonalHeart.of and sites."
+            )
+        return self.heart.roots
 
     def activation(self) -> Float[Array, " nodes"]:
         """Activation times of all nodes on the ECG's clock, ms."""

@@ -30,8 +30,8 @@ class Method(eqx.Module):
     Attributes:
         screened: draws from the priors that are weighed first.
         starts: the best of them, apart from each other, that are followed down.
-        soften: discrepancies (shares of the amplitude) with which descents begin, the largest first,
-            and the ms over which they go together: large ones widen the basins.
+        soften: discrepancies (shares of the amplitude) with which descents begin, the largest
+            first, and the ms over which they go together: large ones widen the basins.
         steps: at most so many of each descent.
         tolerance: at which a descent has converged.
         at_once: cases computed together; 1 is fastest on a CPU.
@@ -177,8 +177,8 @@ def _check_shape(objective: Objective, observed: np.ndarray) -> None:
     shape = jax.eval_shape(lambda: objective.predict(objective.model)).shape
     if shape != observed.shape:
         raise ValueError(
-            f"calibrate: the model gives an ECG of shape {shape} and {observed.shape} was observed; "
-            "sample the model at the times of the recording, and give the same leads."
+            f"calibrate: the model gives an ECG of shape {shape} and {observed.shape} was "
+            "observed; sample the model at the times of the recording, and give the same leads."
         )
 
 
@@ -192,7 +192,7 @@ def _begins(objective, method: Method, own, starts, keeper: "_Keeper") -> np.nda
         return np.atleast_2d(starts)
     softest = _softened(objective, *method.soften[0]) if method.soften else objective
     around = own[None] if starts is None else np.concatenate([own[None], np.atleast_2d(starts)])
-    latents, costs = screen(
+    latents, _ = screen(
         softest,
         method.screened,
         seed=method.seed,
@@ -210,11 +210,10 @@ def _begins(objective, method: Method, own, starts, keeper: "_Keeper") -> np.nda
 
 def _descents(objective, method: Method, begins: np.ndarray, keeper: "_Keeper") -> Minima:
     """Follow every start down, each through all degrees of softness."""
-    done = keeper.get("latents")
-    latents = [] if done is None else list(done)
-    costs = [] if done is None else list(keeper.get("costs"))
-    settled = [] if done is None else list(keeper.get("converged"))
-    taken = [] if done is None else list(keeper.get("steps"))
+    latents = keeper.rows("latents")
+    costs = keeper.rows("costs")
+    settled = keeper.rows("converged")
+    taken = keeper.rows("steps")
     for first in range(len(latents), len(begins), method.at_once):
         group = begins[first : first + method.at_once]
         for degree, (discrepancy, length) in enumerate(method.soften):
@@ -241,7 +240,12 @@ def _descents(objective, method: Method, begins: np.ndarray, keeper: "_Keeper") 
         costs += list(found.costs)
         settled += list(found.converged)
         taken += list(found.steps)
-        keeper.put(latents=np.array(latents), costs=np.array(costs), converged=np.array(settled), steps=np.array(taken))
+        keeper.put(
+            latents=np.array(latents),
+            costs=np.array(costs),
+            converged=np.array(settled),
+            steps=np.array(taken),
+        )
     parts = (np.array(latents), np.array(costs), np.array(settled), np.array(taken))
     return sorted_minima(Minima(*parts, evaluations=keeper.evaluations[0]))
 
@@ -303,7 +307,9 @@ def _tagged(log: Log, **tags: Any) -> Log:
 def _fingerprint(objective: Objective, method: Method, observed: np.ndarray) -> str:
     """What must agree for a run to go on from another's state."""
     digest = hashlib.sha256()
-    arrays = jax.tree.leaves(eqx.filter((objective.model, objective.unknowns, objective.loss), eqx.is_array_like))
+    arrays = jax.tree.leaves(
+        eqx.filter((objective.model, objective.unknowns, objective.loss), eqx.is_array_like)
+    )
     for array in (*arrays, observed):
         digest.update(np.ascontiguousarray(array).tobytes())
     digest.update(repr((method, objective.unknowns.labels)).encode())
@@ -327,10 +333,11 @@ class _Keeper:
                 self._state = {name: kept[name] for name in kept.files}
             if str(self._state.pop("key")) != key:
                 raise ValueError(
-                    f"{path} is of another problem: its ECG, heart, priors or method differ. Choose "
-                    "another folder, or start anew without resume."
+                    f"{path} is of another problem: its ECG, heart, priors or method differ. "
+                    "Choose another folder, or start anew without resume."
                 )
-            self.evaluations = tuple(int(n) for n in self._state.pop("evaluations"))
+            first, second = self._state.pop("evaluations")
+            self.evaluations = int(first), int(second)
             self.seconds = float(self._state.pop("seconds"))
         else:
             (self.folder / EVALUATIONS).unlink(missing_ok=True)
@@ -339,6 +346,9 @@ class _Keeper:
     def get(self, name: str) -> np.ndarray | None:
         return self._state.get(name)
 
+    def rows(self, name: str) -> list[np.ndarray]:
+        return list(self._state.get(name, ()))
+
     def put(self, **arrays: np.ndarray) -> None:
         self._state |= arrays
         if self.folder is None:
@@ -346,7 +356,9 @@ class _Keeper:
         seconds = self.seconds + time.perf_counter() - self._began
         partial = self.folder / (STATE + ".partial")
         with partial.open("wb") as file:
-            np.savez(file, key=self.key, evaluations=self.evaluations, seconds=seconds, **self._state)
+            np.savez(
+                file, key=self.key, evaluations=self.evaluations, seconds=seconds, **self._state
+            )
         os.replace(partial, self.folder / STATE)
 
     def count(self, derivatives: int, values: int) -> None:

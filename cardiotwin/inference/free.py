@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cardiotwin._types import type_array
+
 from .priors import AbstractPrior
 
 
@@ -20,7 +22,7 @@ class Free(eqx.Module):
             are tied together and take the same value.
         prior: what is believed of it, with how it may move.
         factor: whether the value multiplies what the model holds, instead of replacing it.
-        index: which components of the array move; all when left out.
+        index: which rows of the array move, such as [0, 2]; all when left out.
         unit: for reports.
     """
 
@@ -28,7 +30,7 @@ class Free(eqx.Module):
     where: Callable[[Any], Any] = eqx.field(static=True)
     prior: AbstractPrior
     factor: bool = eqx.field(static=True)
-    index: Any = eqx.field(static=True)
+    index: tuple[int, ...] | None = eqx.field(static=True)
     unit: str = eqx.field(static=True)
 
     def __init__(
@@ -38,11 +40,12 @@ class Free(eqx.Module):
         prior: AbstractPrior,
         *,
         factor: bool = False,
-        index: Any = None,
+        index: Sequence[int] | None = None,
         unit: str = "",
     ):
         self.name, self.where, self.prior = name, where, prior
-        self.factor, self.index, self.unit = factor, index, unit
+        self.factor, self.unit = factor, unit
+        self.index = None if index is None else tuple(int(k) for k in index)
 
     def shape(self, model: Any) -> tuple[int, ...]:
         """Shape of the value.
@@ -75,7 +78,7 @@ class Free(eqx.Module):
             new = value.astype(leaf.dtype)
             if self.factor:
                 new = new * self._chosen(leaf)
-            return new if self.index is None else leaf.at[self.index].set(new)
+            return new if self.index is None else leaf.at[np.array(self.index)].set(new)
 
         found = self.where(model)
         if isinstance(found, tuple):
@@ -97,7 +100,7 @@ class Free(eqx.Module):
             raise ValueError(f"Free: {self.name!r} starts outside its prior: {error}") from None
 
     def _chosen(self, leaf: Any) -> Any:
-        return leaf if self.index is None else leaf[self.index]
+        return leaf if self.index is None else leaf[np.array(self.index)]
 
 
 class Unknowns(eqx.Module):
@@ -145,20 +148,21 @@ class Unknowns(eqx.Module):
         counts = [int(np.prod(shape)) for shape in self.shapes]
         return [one.unit for one, n in zip(self.free, counts, strict=True) for _ in range(n)]
 
-    def values(self, latent: Float[Array, " latents"]) -> dict[str, Array]:
+    def values(self, latent: Float[type_array, " latents"]) -> dict[str, Array]:
         """Values by name."""
         parts, begin = {}, 0
         for one, shape in zip(self.free, self.shapes, strict=True):
             count = int(np.prod(shape))
-            parts[one.name] = one.prior.value(latent[begin : begin + count].reshape(shape))
+            part = jnp.reshape(latent[begin : begin + count], shape)
+            parts[one.name] = one.prior.value(part)
             begin += count
         return parts
 
-    def flat(self, latent: Float[Array, " latents"]) -> Float[Array, " latents"]:
+    def flat(self, latent: Float[type_array, " latents"]) -> Float[Array, " latents"]:
         """Values as one vector, in the order of `labels`."""
         return jnp.concatenate([jnp.ravel(v) for v in self.values(latent).values()])
 
-    def put(self, model: Any, latent: Float[Array, " latents"]) -> Any:
+    def put(self, model: Any, latent: Float[type_array, " latents"]) -> Any:
         """The model with the values of latents in their places."""
         found = self.values(latent)
         for one in self.free:

@@ -102,8 +102,8 @@ class Waveform(AbstractLoss):
         names: of the leads; decide which of them are independent.
         noise: of recording and model.
         gain: "none" takes the simulated amplitude as it is; "global" fits one factor, since
-            conductivities of torso and heart scale all leads alike; "leads" one a lead, which leaves
-            the leads' shapes alone. Factors are positive.
+            conductivities of torso and heart scale all leads alike; "leads" one a lead, which
+            leaves the leads' shapes alone. Factors are positive.
 
     Raises:
         ValueError: shapes that do not fit, or an ECG that is flat or not finite.
@@ -147,7 +147,8 @@ class Waveform(AbstractLoss):
         weight = jnp.asarray(self.whitener, ecg.dtype)
         here = weight @ ecg[:, chosen]
         there = weight @ jnp.asarray(self.observed, ecg.dtype)[:, chosen]
-        return (self.factor(here, there) * here - there).ravel()
+        factor = jnp.broadcast_to(self.factor(here, there), here.shape)
+        return (factor * here - there).ravel()
 
     def factor(self, here: Array, there: Array) -> Array:
         """Gain that fits best, kept positive: [] or [leads]."""
@@ -236,9 +237,9 @@ class Features(AbstractLoss):
 class Wasserstein(AbstractLoss):
     """Distance by which the leads' deflections must be moved in time.
 
-    It grows evenly with a shift where differences of voltages have long stopped to grow, so it leads
-    into the right basin from afar. Each lead is turned into two densities in time, of its positive
-    and its negative deflections; residuals are differences of their quantiles.
+    It grows evenly with a shift where differences of voltages have long stopped to grow, so it
+    leads into the right basin from afar. Each lead is turned into two densities in time, of its
+    positive and its negative deflections; residuals are differences of their quantiles.
 
     Args:
         t_ms: [times] ms.
@@ -322,7 +323,9 @@ class SoftDTW(AbstractLoss):
             diagonal = jnp.concatenate([big[None], before[:-1]])
             options = jnp.stack([left, up, diagonal])
             least = -self.smoothing * jax.nn.logsumexp(-options / self.smoothing, axis=0)
-            found = jnp.where(jnp.isfinite(line), jnp.where(jnp.isfinite(line), line, 0) + least, big)
+            found = jnp.where(
+                jnp.isfinite(line), jnp.where(jnp.isfinite(line), line, 0) + least, big
+            )
             return (last, found), found[-1]
 
         start = jnp.full(rows, big).at[0].set(cost[0, 0])

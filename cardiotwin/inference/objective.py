@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cardiotwin._types import type_array
+
 from .free import Unknowns
 from .losses import AbstractLoss
 
@@ -37,11 +39,11 @@ class Objective(eqx.Module):
     loss: AbstractLoss
     predict: Callable[[Any], Array] = eqx.field(static=True, default=call)
 
-    def ecg(self, latent: Float[Array, " latents"]) -> Float[Array, "times leads"]:
+    def ecg(self, latent: Float[type_array, " latents"]) -> Float[Array, "times leads"]:
         """The ECG of latents."""
         return self.predict(self.unknowns.put(self.model, latent))
 
-    def residual(self, latent: Float[Array, " latents"]) -> Float[Array, " residuals"]:
+    def residual(self, latent: Float[type_array, " latents"]) -> Float[Array, " residuals"]:
         """Residuals of the loss, then the latents, which are those of the priors.
 
         Where any residual is not a number all are large: a trial there is rejected, not the fit.
@@ -50,14 +52,14 @@ class Objective(eqx.Module):
         found = jnp.where(jnp.all(jnp.isfinite(found)), found, SPOILT)
         return jnp.concatenate([found, latent])
 
-    def cost(self, latent: Float[Array, " latents"]) -> Float[Array, ""]:
+    def cost(self, latent: Float[type_array, " latents"]) -> Float[Array, ""]:
         """Half the sum of the squared residuals."""
         return 0.5 * jnp.sum(self.residual(latent) ** 2)
 
 
 @eqx.filter_jit
 def ecgs(
-    objective: Objective, latents: Float[Array, "cases latents"], at_once: int = 8
+    objective: Objective, latents: Float[type_array, "cases latents"], at_once: int = 8
 ) -> Float[Array, "cases times leads"]:
     """ECGs of many cases, a few at a time."""
     return jax.lax.map(objective.ecg, latents, batch_size=at_once)
@@ -65,7 +67,7 @@ def ecgs(
 
 @eqx.filter_jit
 def costs(
-    objective: Objective, latents: Float[Array, "cases latents"], at_once: int = 8
+    objective: Objective, latents: Float[type_array, "cases latents"], at_once: int = 8
 ) -> Float[Array, " cases"]:
     """Costs of many cases, a few at a time."""
     return jax.lax.map(objective.cost, latents, batch_size=at_once)
@@ -73,14 +75,14 @@ def costs(
 
 @eqx.filter_jit
 def jacobian(
-    objective: Objective, latent: Float[Array, " latents"]
+    objective: Objective, latent: Float[type_array, " latents"]
 ) -> Float[Array, "residuals latents"]:
     """Derivatives of the residuals, forwards: one sweep a latent."""
     return jax.jacfwd(objective.residual)(latent)
 
 
 @eqx.filter_jit
-def slopes(objective: Objective, latent: Float[Array, " latents"]) -> tuple[Array, Array]:
+def slopes(objective: Objective, latent: Float[type_array, " latents"]) -> tuple[Array, Array]:
     """Cost and its gradient, backwards: the price of a few costs, however many latents."""
     return jax.value_and_grad(objective.cost)(latent)
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import optimistix as optx
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from .objective import Objective, costs, slopes, spoilt
 
@@ -79,10 +79,16 @@ def screen(
     for begin in range(0, len(drawn), batch):
         part = drawn[begin : begin + batch]
         padded = np.concatenate([part, np.repeat(part[-1:], batch - len(part), axis=0)])
-        found[begin : begin + batch] = np.asarray(
-            costs(objective, jnp.asarray(padded), at_once)
-        )[: len(part)]
-        log({"stage": "screen", "evaluated": begin + len(part), "best": float(np.nanmin(found[: begin + len(part)]))})
+        found[begin : begin + batch] = np.asarray(costs(objective, jnp.asarray(padded), at_once))[
+            : len(part)
+        ]
+        log(
+            {
+                "stage": "screen",
+                "evaluated": begin + len(part),
+                "best": float(np.nanmin(found[: begin + len(part)])),
+            }
+        )
     good = ~spoilt(found)
     if not good.any():
         raise ValueError(
@@ -205,7 +211,14 @@ def _descend(objective, starts, shifts, rows, most_steps, tolerance, log):
         best[better], lowest[better] = np.asarray(latents)[better], cost[better]
         steps, stuck = accepted, since
         ended |= end | (stuck >= 8)  # no step helps any more: as low as rounding lets it
-        log({"stage": "descent", "step": number, "starts": rows.tolist(), "costs": lowest[: len(rows)].tolist()})
+        log(
+            {
+                "stage": "descent",
+                "step": number,
+                "starts": rows.tolist(),
+                "costs": lowest[: len(rows)].tolist(),
+            }
+        )
         if ended.all():
             break
     n = len(rows)
@@ -234,7 +247,9 @@ def first_order(
     Returns:
         The lowest point that was met.
     """
-    chain = optax.chain(optax.zero_nans(), optax.clip_by_global_norm(1e3), method or optax.adam(rate))
+    chain = optax.chain(
+        optax.zero_nans(), optax.clip_by_global_norm(1e3), method or optax.adam(rate)
+    )
     latent = jnp.asarray(start, float)
     state = chain.init(latent)
     best, lowest, advance = np.asarray(latent), np.inf, jax.jit(chain.update)
@@ -259,5 +274,3 @@ def sorted_minima(found: Minima) -> Minima:
     """The minima, the lowest first."""
     order = np.argsort(found.costs)
     return Minima(*(part[order] for part in found[:4]), evaluations=found.evaluations)
-
-

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from cardiotwin.twin.eikonal import Places
+from cardiotwin.twin.beginnings import Places
 
 from .beat import EikonalBeat
 from .calibrate import Calibration, Method, calibrate
@@ -64,7 +64,7 @@ class Choice(NamedTuple):
 
 def with_places(beat: EikonalBeat, places: Places) -> EikonalBeat:
     """A beat with other root nodes, in its own precision."""
-    dtype = jnp.asarray(beat.heart.roots.disc).dtype
+    dtype = jnp.asarray(beat.roots.disc).dtype
     new = Places(
         jnp.asarray(places.disc, dtype),
         jnp.asarray(places.depth, dtype),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cardiotwin.tissue.places import VentricularSite
-from cardiotwin.twin.eikonal import Places
+from cardiotwin.twin.beginnings import Places
 
 from .beat import EikonalBeat
 from .free import Free
@@ -29,7 +29,7 @@ CANDIDATES = (
 
 def with_roots(beat: EikonalBeat, sites: Sequence[VentricularSite]) -> EikonalBeat:
     """A beat with other root nodes."""
-    old = beat.heart.roots
+    old = beat.roots
     dtype = jnp.asarray(old.disc).dtype
     new = Places.of(sites)
     new = Places(
@@ -70,7 +70,9 @@ def qrs_parameters(
             where = _axes_of(name, (0, 1, 2))
             free.append(Free(f"{name} speed", where, LogNormal(speeds[0], wide), unit="m/s"))
             continue
-        along = Free(f"{name} fibre speed", _axes_of(name, (0,)), LogNormal(speeds[0], wide), unit="m/s")
+        along = Free(
+            f"{name} fibre speed", _axes_of(name, (0,)), LogNormal(speeds[0], wide), unit="m/s"
+        )
         free.append(along)
         if abs(speeds[1] - speeds[2]) < 1e-6:
             cross = LogNormal(speeds[1], wide)

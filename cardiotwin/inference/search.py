@@ -1,8 +1,8 @@
 """Where root nodes may lie: a search over combinations, for the price of one solve a candidate.
 
-The eikonal times of several root nodes are the least of the times of each alone. So the travel times
-from every candidate are worked out once, and a combination with onsets costs a minimum and an ECG.
-The velocities are held meanwhile; the descents that follow move them.
+The eikonal times of several root nodes are the least of the times of each alone. So the travel
+times from every candidate are worked out once, and a combination with onsets costs a minimum and
+an ECG. The velocities are held meanwhile; the descents that follow move them.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from cardiotwin.twin.eikonal import Places
+from cardiotwin._types import type_array
+from cardiotwin.twin.beginnings import Places
 
 from .beat import EikonalBeat
 from .losses import AbstractLoss
@@ -52,7 +53,9 @@ def endocardial_candidates(
     """
     each = count // len(ventricles)
     if each < 1:
-        raise ValueError(f"endocardial_candidates: {count} places for {len(ventricles)} ventricles.")
+        raise ValueError(
+            f"endocardial_candidates: {count} places for {len(ventricles)} ventricles."
+        )
     number = np.arange(each) + 0.5
     far, turn = radius * np.sqrt(number / each), number * GOLDEN
     disc = np.stack([far * np.cos(turn), far * np.sin(turn)], axis=1)
@@ -68,7 +71,7 @@ def endocardial_candidates(
 def travel_times(beat: EikonalBeat, candidates: Places) -> Float[Array, "candidates nodes"]:
     """Activation times from every candidate alone, ms after its onset."""
     # positions move through one compiled program; ventricles are numbers there
-    dtype = jnp.asarray(beat.heart.roots.disc).dtype
+    dtype = jnp.asarray(beat.roots.disc).dtype
     found = [
         _alone(
             beat,
@@ -82,7 +85,7 @@ def travel_times(beat: EikonalBeat, candidates: Places) -> Float[Array, "candida
 
 
 @eqx.filter_jit
-def _alone(beat: EikonalBeat, disc: Array, depth: Array, ventricle: Array) -> Array:
+def _alone(beat: EikonalBeat, disc: Array, depth: Array, ventricle: type_array) -> Array:
     roots = Places(disc, depth, jnp.zeros_like(depth), ventricle)
     return eqx.tree_at(lambda b: b.heart.roots, beat, roots).heart.times()
 

@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from cardiotwin._types import type_array
+
 from .objective import Objective, jacobian
 from .optimise import Log, Minima, least_squares, quiet
 
@@ -25,7 +27,7 @@ class Posterior(NamedTuple):
         diagnostics: of the method, such as R-hat.
     """
 
-    latents: Float[np.ndarray, "draws latents"]
+    latents: Float[type_array, "draws latents"]
     values: Float[np.ndarray, "draws latents"]
     labels: list[str]
     method: str
@@ -70,15 +72,15 @@ class Information(NamedTuple):
         return np.sqrt(np.diag(self.covariance))
 
 
-def information(objective: Objective, latent: Float[np.ndarray, " latents"]) -> Information:
+def information(objective: Objective, latent: Float[type_array, " latents"]) -> Information:
     """The information matrix of the data at a minimum, and what follows from it."""
-    latent = jnp.asarray(latent, float)
-    slopes = np.asarray(jacobian(objective, latent), np.float64)
-    data = slopes[: len(slopes) - len(latent)]  # the last rows are the priors'
+    here = jnp.asarray(latent, float)
+    slopes = np.asarray(jacobian(objective, here), np.float64)
+    data = slopes[: len(slopes) - len(here)]  # the last rows are the priors'
     values, vectors = np.linalg.eigh(data.T @ data)
     values = np.maximum(values, 0.0)
     covariance = (vectors / (1.0 + values)) @ vectors.T
-    cost = float(objective.cost(latent))
+    cost = float(objective.cost(here))
     evidence = -cost - 0.5 * float(np.log1p(values).sum())
     return Information(
         values[::-1], vectors.T[::-1], covariance, evidence, objective.unknowns.labels
@@ -87,7 +89,7 @@ def information(objective: Objective, latent: Float[np.ndarray, " latents"]) -> 
 
 def laplace(
     objective: Objective,
-    latent: Float[np.ndarray, " latents"],
+    latent: Float[type_array, " latents"],
     *,
     draws: int = 400,
     seed: int = 0,
@@ -194,14 +196,12 @@ def nuts(
     try:
         blackjax = import_module("blackjax")
     except ImportError:
-        raise ValueError(
-            "nuts: needs blackjax: pip install 'cardiotwin[uncertainty]'."
-        ) from None
+        raise ValueError("nuts: needs blackjax: pip install 'cardiotwin[uncertainty]'.") from None
     starts = np.atleast_2d(starts)
     if len(starts) < 2 or starts.shape[1] > 20:
         raise ValueError(
-            f"nuts: got {len(starts)} chains of {starts.shape[1]} parameters; expected two chains or "
-            "more of at most 20 parameters. Use laplace or ensemble for more."
+            f"nuts: got {len(starts)} chains of {starts.shape[1]} parameters; expected two "
+            "chains or more of at most 20 parameters. Use laplace or ensemble for more."
         )
     count = starts.shape[1]
     lower = np.eye(count) if known is None else np.linalg.cholesky(known.covariance)
@@ -244,7 +244,7 @@ def nuts(
 
 
 def flat_values(
-    objective: Objective, latents: Float[np.ndarray, "draws latents"]
+    objective: Objective, latents: Float[type_array, "draws latents"]
 ) -> Float[np.ndarray, "draws latents"]:
     """Values of latents, in the order of the labels."""
     return np.asarray(jax.vmap(objective.unknowns.flat)(jnp.asarray(latents)))
@@ -259,7 +259,7 @@ class Spread(NamedTuple):
 
 def field_spread(
     objective: Objective,
-    latents: Float[np.ndarray, "draws latents"],
+    latents: Float[type_array, "draws latents"],
     field: Callable[[Any], Array],
 ) -> Spread:
     """Mean and standard deviation of a field, such as activation times, over draws.
@@ -275,7 +275,7 @@ def field_spread(
 
 def fields_of(
     objective: Objective,
-    latents: Float[np.ndarray, "draws latents"],
+    latents: Float[type_array, "draws latents"],
     field: Callable[[Any], Array],
 ) -> Float[np.ndarray, "draws nodes"]:
     """A field of every draw."""
@@ -289,13 +289,13 @@ def fields_of(
 
 def null_field(
     objective: Objective,
-    latent: Float[np.ndarray, " latents"],
+    latent: Float[type_array, " latents"],
     known: Information,
     field: Callable[[Any], Array],
     *,
     most: float = 1.0,
 ) -> Float[np.ndarray, " nodes"]:
-    """How a field may change along what the ECG cannot tell: its spread from those directions alone.
+    """How a field may change along what the ECG cannot tell: its spread along those directions.
 
     Args:
         objective: whose minimum it is.
@@ -316,10 +316,10 @@ def null_field(
 
         return jax.jvp(along, (latent,), (direction,))[1]
 
-    latent = jnp.asarray(latent, float)
-    parts = [np.asarray(slope(objective, latent, jnp.asarray(d)), np.float64) for d in blind]
+    here = jnp.asarray(latent, float)
+    parts = [np.asarray(slope(objective, here, jnp.asarray(d)), np.float64) for d in blind]
     if not parts:
-        return np.zeros(np.asarray(field(objective.unknowns.put(objective.model, latent))).shape)
+        return np.zeros(np.asarray(field(objective.unknowns.put(objective.model, here))).shape)
     return np.sqrt(np.sum(np.square(parts), axis=0))
 
 

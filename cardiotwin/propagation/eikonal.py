@@ -320,7 +320,6 @@ def _times(mesh: EikonalMesh, travel: Array, initial: Array, tolerance, most):
     A batch of loops ends with its slowest case, and on a CPU loses what keeps one case fast: the
     branch in `_iterate` becomes a choice between results, and candidates are worked out anew.
     """
-
     solve: Any = _iterate
     if jax.default_backend() == "cpu":
         solve = jax.custom_batching.sequential_vmap(_iterate)

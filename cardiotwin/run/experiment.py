@@ -29,6 +29,8 @@ from cardiotwin.twin import (
     Twin,
 )
 
+from .calibration import QRSCalibration
+
 MONODOMAIN, EIKONAL, REACTION_EIKONAL = METHODS = ("monodomain", "eikonal", "reaction_eikonal")
 
 
@@ -187,6 +189,7 @@ class Experiment:
         leads: the ECG; None for none.
         output: files and pictures.
         name: for titles; none where left out.
+        calibration: what `cardiotwin calibrate` fits; other commands leave it alone.
 
     Raises:
         ValueError: frames are asked for at times that the solver does not stop at.
@@ -203,8 +206,10 @@ class Experiment:
         leads: Recording | None = None,
         output: Output | None = None,
         name: str | None = None,
+        calibration: QRSCalibration | None = None,
     ):
         self.mesh, self.name = mesh, name
+        self.calibration = calibration
         self.fibres = RuleBasedFibres() if fibres is None else fibres
         self.ionic = Cells() if ionic is None else ionic
         self.tissue = Myocardium() if tissue is None else tissue
