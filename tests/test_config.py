@@ -498,6 +498,8 @@ FILES = tuple(
 # What a leaf leaves open on purpose, and what makes building it quick.
 FILLED = {
     "mesh=file": ["mesh.path=heart.vtu"],
+    "calibration=qrs": ["calibration.ecg=record.hea"],
+    "calibration=quick": ["calibration.ecg=record.hea"],
     "fibres=from_file": ["fibres.path=fibres.vtk"],
     # the heart of the package, which carries fibres
     "fibres=from_heart": ["fibres.heart.path=${packaged:meshes/biventricle_coarse.vtu}"],
