@@ -30,6 +30,7 @@ commands
 examples
   cardiotwin simulate                              one beat of an idealised human heart
   cardiotwin simulate experiment=rodero            ventricles of a real heart (CARDIOTWIN_DATA)
+  cardiotwin simulate experiment=atria             its atria, with fibres and a P wave
   cardiotwin simulate mesh.edge_length='2 mm'      plain numbers are in the documented unit
   cardiotwin simulate --keys                       every key, with its unit and value
   cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
