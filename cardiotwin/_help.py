@@ -197,7 +197,7 @@ def cell_parser() -> argparse.ArgumentParser:
 
 
 _MESH_TEXT = """\
-Make a heart that can be simulated of an image of labels (NIfTI, NRRD) or of a closed, labelled
+Make a heart that can be simulated of an image of labels (NIfTI, NRRD) or of a closed
 surface (.vtp): pieces and holes cleaned, a right wall grown where there is none, the base opened,
 surfaces epi, endo_lv, endo_rv and base named, regions lv, rv and septum. Fibres by rule are tried.
 
