@@ -50,7 +50,7 @@ def draw_labels(
     for k in range(3):
         across, up = (a for a in range(3) if a != k)
         size = shape * image.edges
-        panel = figure.add_axes((0.03 + 0.325 * k, 0.17, 0.3, 0.74))
+        panel = figure.add_axes((0.05 + 0.325 * k, 0.17, 0.265, 0.74))
         panel.imshow(
             colours[np.take(number, index[k], axis=k).T],
             origin="lower",
