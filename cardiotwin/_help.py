@@ -32,6 +32,7 @@ commands
 examples
   cardiotwin simulate                              one beat of an idealised human heart
   cardiotwin simulate experiment=rodero            ventricles of a real heart (CARDIOTWIN_DATA)
+  cardiotwin simulate experiment=atria             its atria, with fibres and a P wave
   cardiotwin simulate mesh.edge_length='2 mm'      plain numbers are in the documented unit
   cardiotwin simulate --keys                       every key, with its unit and value
   cardiotwin simulate -m mesh.edge_length=1.5,2    one job for each value
@@ -199,7 +200,7 @@ def cell_parser() -> argparse.ArgumentParser:
 
 
 _MESH_TEXT = """\
-Make a heart that can be simulated of an image of labels (NIfTI, NRRD) or of a closed, labelled
+Make a heart that can be simulated of an image of labels (NIfTI, NRRD) or of a closed
 surface (.vtp): pieces and holes cleaned, a right wall grown where there is none, the base opened,
 surfaces epi, endo_lv, endo_rv and base named, regions lv, rv and septum. Fibres by rule are tried.
 

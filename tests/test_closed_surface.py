@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import pyvista as pv
+from scipy.spatial import KDTree
 
 from cardiotwin.anatomy.closed_surface import (
     COBIVECO,
@@ -12,7 +13,7 @@ from cardiotwin.anatomy.closed_surface import (
     read_surface,
 )
 from cardiotwin.anatomy.fibres import ldrb
-from cardiotwin.anatomy.idealised import biventricle
+from cardiotwin.anatomy.idealised import BiventricleShape, biventricle
 from cardiotwin.anatomy.quality import quality
 from cardiotwin.anatomy.topology import areas
 from cardiotwin.cli import main
@@ -93,12 +94,58 @@ def test_labels_that_miss_or_are_too_many(heart, path, tmp_path):
     plain = polydata(heart)
     plain.clear_data()
     plain.save(tmp_path / "plain.vtp")
-    with pytest.raises(ValueError, match="have no labels"):
-        read_surface(tmp_path / "plain.vtp")
+    with pytest.raises(ValueError, match=r"no labels part \(arrays: none\)"):
+        read_surface(tmp_path / "plain.vtp", array="part")
+    with pytest.raises(ValueError, match=r"have no labels.*ask for no labels"):
+        read_surface(tmp_path / "plain.vtp", labels=COBIVECO)
     with pytest.raises(ValueError, match=r"labels are \[1, 2, 3, 4\]"):
         read_surface(path, labels=COBIVECO | {"base": 7})
     with pytest.raises(ValueError, match="edge_length must be a positive"):
         mesh_of_surface(read_surface(path), 0.0)
+
+
+@pytest.mark.parametrize("suffix", [".vtp", ".stl"])
+def test_shape_tells_the_parts_of_a_surface_without_labels(heart, path, tmp_path, suffix):
+    plain = polydata(heart)
+    plain.clear_data()
+    plain.save(tmp_path / f"plain{suffix}")
+    found, labelled = read_surface(tmp_path / f"plain{suffix}"), read_surface(path)
+    same = KDTree(labelled.points[labelled.triangles].mean(axis=1)).query(
+        found.points[found.triangles].mean(axis=1)
+    )[1]
+    size = areas(found.points, found.triangles)
+    agreed = found.names == labelled.names[same]
+    assert size[agreed].sum() > 0.97 * size.sum()
+    mesh = mesh_of_surface(found, 2.8)
+    assert set(mesh.surfaces) == set(COBIVECO)
+    assert dict(mesh.region_names) == {1: "lv", 2: "rv", 3: "septum"}
+
+
+def test_a_surface_whose_shape_does_not_tell(heart, tmp_path):
+    pv.Sphere(radius=30.0).triangulate().save(tmp_path / "ball.stl")
+    with pytest.raises(ValueError, match=r"ball\.stl: the triangles have no labels, and"):
+        read_surface(tmp_path / "ball.stl")
+    alike = BiventricleShape(rv_wall=9.0)
+    plain = polydata(biventricle(3.2, shape=alike))
+    plain.clear_data()
+    plain.save(tmp_path / "alike.vtp")
+    with pytest.warns(UserWarning, match=r"left and right are a guess.*label them 1 base"):
+        read_surface(tmp_path / "alike.vtp")
+
+
+@pytest.mark.realdata
+def test_cobiveco_without_its_labels(data, tmp_path):
+    labelled = read_surface(data / "cobiveco-geo1" / "heart.vtp")
+    plain = pv.PolyData.from_regular_faces(labelled.points, labelled.triangles)
+    plain.save(tmp_path / "plain.vtp")
+    found = read_surface(tmp_path / "plain.vtp")
+    size = areas(found.points, found.triangles)
+    # the file's base is the narrow rim; where the epicardium turns inwards is base too here
+    agreed = found.names == labelled.names
+    assert size[agreed].sum() > 0.97 * size.sum()
+    for endo in ("endo_lv", "endo_rv"):
+        own = labelled.names == endo
+        assert size[own & agreed].sum() > 0.99 * size[own].sum()
 
 
 @pytest.mark.realdata

@@ -654,7 +654,7 @@ def test_names_and_cuts(tmp_path, mesh):
     }
     (tmp_path / "n.json").write_text(json.dumps(names))
     whole = read_mesh(tmp_path / "m.vtu", names=tmp_path / "n.json")
-    assert dict(whole.region_names) == {1: "lv", 7: "Left atrium"}
+    assert dict(whole.region_names) == {1: "lv", 7: "la"}
     assert set(whole.surfaces) == {"Mitral rim", "endo_lv", "epi"}
     part = read_mesh(tmp_path / "m.vtu", names=tmp_path / "n.json", keep=["lv"])
     assert part.elements == (mesh.regions == 1).sum()

@@ -10,6 +10,7 @@ from phantom import LV, TABLE, TOP, WALL, part_volume, phantom
 
 from cardiotwin._resources import label_tables
 from cardiotwin.anatomy._image_checks import handedness
+from cardiotwin.anatomy._label_cleaning import RefusedImage
 from cardiotwin.anatomy.coordinates import heart_axes
 from cardiotwin.anatomy.fibres import ldrb
 from cardiotwin.anatomy.formats import read_mesh
@@ -31,6 +32,7 @@ from cardiotwin.anatomy.naming import VALVE_PLACES, VALVES
 from cardiotwin.anatomy.quality import quality
 from cardiotwin.anatomy.topology import areas
 from cardiotwin.cli import main
+from cardiotwin.results.image_picture import draw_labels
 
 SPACING = 2.0
 SURFACES = {"epi", "endo_lv", "endo_rv", "base"}
@@ -306,7 +308,8 @@ def test_swapped_ventricles_are_refused():
         heart(*phantom(), swapped)
 
 
-def test_hole_in_the_septum_is_refused():
+def pierced() -> tuple[np.ndarray, np.ndarray]:
+    """A heart whose cavities meet in the septum."""
     labels, affine = phantom()
     middle = [int(n) for n in np.rint((-affine[:3, 3] + [19.0, 0.0, 0.0]) / 1.5)]
     box = tuple(slice(m - 6, m + 7) for m in middle)
@@ -315,8 +318,41 @@ def test_hole_in_the_septum_is_refused():
     wall = gap == TABLE["lv_wall"]
     gap[wall & left] = TABLE["lv_cavity"]
     gap[wall & ~left] = TABLE["rv_cavity"]
+    return labels, affine
+
+
+def test_hole_in_the_septum_is_refused():
     with pytest.raises(ValueError, match=r"septum has a hole: both cavities touch on \d+ mm2"):
-        heart(labels, affine)
+        heart(*pierced())
+
+
+def test_refused_images_are_drawn(tmp_path, capsys):
+    labels, affine = pierced()
+    path = save(tmp_path / "labels.nii.gz", labels, affine)
+    assert main(["mesh", str(path), "-o", str(tmp_path / "heart.vtu"), "--spacing", "2"]) == 2
+    said = capsys.readouterr().err
+    assert "labels.nii.gz: the septum has a hole" in said
+    assert "Look at it: " in said
+    picture = tmp_path / "heart_refused.png"
+    assert picture.stat().st_size > 10_000
+    assert not (tmp_path / "heart.vtu").exists()
+    two = save(tmp_path / "two.nii.gz", np.concatenate([labels, labels]), affine)
+    words = ["-o", str(tmp_path / "two.vtu"), "--picture", str(tmp_path / "look.png")]
+    assert main(["mesh", str(two), *words]) == 2
+    assert "two hearts" in capsys.readouterr().err
+    assert (tmp_path / "look.png").stat().st_size > 10_000
+
+
+def test_sections_cross_where_it_shows(tmp_path):
+    image = read_label_image(phantom()[0], affine=phantom()[1])
+    with pytest.raises(RefusedImage) as refused:
+        heart(*pierced())
+    place = refused.value.place
+    index = image.axes @ (place - image.corner) / image.edges
+    assert (np.abs(index.astype(int) - np.array(image.labels.shape) / 2) < 20).all()
+    assert image.labels[tuple(index.astype(int))] == TABLE["lv_wall"]  # where there was muscle
+    drawn = draw_labels(tmp_path / "a.png", image, {k: (v,) for k, v in TABLE.items()}, place)
+    assert drawn.stat().st_size > 10_000
 
 
 def test_two_hearts_are_refused():

@@ -15,7 +15,7 @@ from cardiotwin.anatomy._labels import (
 )
 from cardiotwin.anatomy._valves import points_behind, valve_rings
 from cardiotwin.anatomy.mesh import outward
-from cardiotwin.anatomy.naming import NameMap
+from cardiotwin.anatomy.naming import NameMap, standard_region
 from cardiotwin.anatomy.topology import boundary_faces, signed_volumes, unique_edges
 
 
@@ -88,7 +88,12 @@ class Draft:
     def _mask(self, wanted: list[str | int]) -> np.ndarray:
         present = np.unique(self.regions).tolist()
         by_name = {name: label for label, name in self.region_names.items()}
-        chosen = [by_name.get(item) if isinstance(item, str) else int(item) for item in wanted]
+        chosen = [
+            by_name.get(item, by_name.get(standard_region(item)))
+            if isinstance(item, str)
+            else int(item)
+            for item in wanted
+        ]
         unknown = [w for w, label in zip(wanted, chosen, strict=True) if label not in present]
         if unknown or not wanted:
             names = self.region_names

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import ndimage
 
-from cardiotwin.anatomy._label_cleaning import PartGrid
+from cardiotwin.anatomy._label_cleaning import PartGrid, RefusedImage
 from cardiotwin.anatomy.label_table import VESSELS, WALLS, Part
 
 # Volumes of ventricular muscle, mm3, from a mouse to a very large human heart.
@@ -59,7 +59,7 @@ def check_ventricles(grid: PartGrid) -> None:
     """Refuse ventricles in each other's place, and cavities that touch.
 
     Raises:
-        ValueError: as said, or there is no left cavity.
+        ValueError: as said (`RefusedImage` with the place of a hole), or there is no cavity.
     """
     parts = grid.parts
     left, right = parts == Part.LV_CAVITY, parts == Part.RV_CAVITY
@@ -70,16 +70,17 @@ def check_ventricles(grid: PartGrid) -> None:
         )
     if not right.any():
         raise ValueError(
-            "the image has no right ventricle: label its cavity (rv_cavity); a left ventricle "
-            "alone cannot be given fibres by rule here"
+            "the image has no right ventricle: label its cavity (rv_cavity); of a left ventricle "
+            "alone give a mesh instead of an image (mesh=file mesh.find_surfaces=lv)"
         )
     face = float(grid.edges.prod() ** (2 / 3))
     touching = contact(parts, Part.LV_CAVITY, (Part.RV_CAVITY,)).sum() * face
     if touching > _SEPTAL_HOLE:
         where = centre(grid, contact(parts, Part.LV_CAVITY, (Part.RV_CAVITY,)))
-        raise ValueError(
+        raise RefusedImage(
             f"the septum has a hole: both cavities touch on {touching:.0f} mm2 around "
-            f"{where.round(1).tolist()} mm; label muscle between them"
+            f"{where.round(1).tolist()} mm; label muscle between them",
+            where,
         )
     shares = []
     for cavity in (Part.LV_CAVITY, Part.RV_CAVITY):

@@ -20,6 +20,19 @@ _CLOSE_ENOUGH = 0.002
 _AWAY = 1e-4  # cubes: rounding of an affine adds none
 
 
+class RefusedImage(ValueError):
+    """An image that shows no sound heart, and where that shows.
+
+    Args:
+        message: what is wrong and how to mend it.
+        place: [3] mm.
+    """
+
+    def __init__(self, message: str, place: Float[np.ndarray, " 3"]):
+        super().__init__(message)
+        self.place = place
+
+
 class PartGrid(NamedTuple):
     """Parts on a grid with its frame: corner of the first voxel mm, axes row by row, edges mm."""
 
@@ -52,7 +65,7 @@ def largest_pieces(grid: PartGrid) -> tuple[PartGrid, dict[str, tuple[int, float
         The grid, and by part how many pieces went and their volume in mm3.
 
     Raises:
-        ValueError: a wall or cavity has a second piece that is a heart of its own.
+        RefusedImage: a wall or cavity has a second piece that is a heart of its own.
     """
     parts, removed = grid.parts.copy(), {}
     for part, box in enumerate(ndimage.find_objects(parts), start=1):
@@ -72,9 +85,11 @@ def largest_pieces(grid: PartGrid) -> tuple[PartGrid, dict[str, tuple[int, float
             Part.MYOCARDIUM,
         ):
             volumes = " and ".join(f"{size[k] * grid.edges.prod() / 1e3:.3g} mL" for k in order[:2])
-            raise ValueError(
+            second = np.argwhere(label == order[1]) + [s.start for s in box]
+            raise RefusedImage(
                 f"{name} lies in two pieces of {volumes}: the image seems to hold two hearts, or "
-                "one that is cut apart; crop it to one, or join the pieces"
+                "one that is cut apart; crop it to one, or join the pieces",
+                grid.corner + ((second.mean(axis=0) + 0.5) * grid.edges) @ grid.axes,
             )
         gone = (label > 0) & (label != order[0])
         parts[box][gone] = Part.OUTSIDE

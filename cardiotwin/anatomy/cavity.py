@@ -6,7 +6,11 @@ from jaxtyping import Float, Int
 from scipy.sparse.csgraph import connected_components
 
 from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.topology import areas, match_faces
 from cardiotwin.anatomy.voxels import Voxels
+
+# Share of the boundary that may belong to no surface.
+_UNNAMED = 0.02
 
 
 def named_surface(mesh: Mesh | Voxels, name: str) -> Int[np.ndarray, "faces 3"]:
@@ -23,6 +27,23 @@ def named_surface(mesh: Mesh | Voxels, name: str) -> Int[np.ndarray, "faces 3"]:
             "name the labels of the file when reading it"
         )
     return faces
+
+
+def is_left_ventricle(mesh: Mesh | Voxels) -> bool:
+    """Whether a mesh is a left ventricle alone rather than both with a name missing.
+
+    It names "epi", "endo_lv" and "base" but no "endo_rv" and no region "rv", and these three
+    surfaces cover the boundary but for a fiftieth.
+    """
+    if "endo_rv" in mesh.surfaces or not mesh.surfaces.keys() >= {"epi", "endo_lv", "base"}:
+        return False
+    boundary = mesh.boundary_faces()
+    covered = np.zeros(len(boundary), bool)
+    for name in ("epi", "endo_lv", "base"):
+        covered[match_faces(mesh.surfaces[name], boundary)] = True
+    size = areas(mesh.points, boundary)
+    bare = size[~covered].sum() > _UNNAMED * size.sum()
+    return not bare and "rv" not in {name for _, name in mesh.region_names}
 
 
 def rim_edges(faces: Int[np.ndarray, "faces 3"]) -> Int[np.ndarray, "edges 2"]:

@@ -1,5 +1,6 @@
 """Tetrahedra inside a closed, labelled surface of both ventricles."""
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +11,7 @@ from scipy.spatial import KDTree
 
 from cardiotwin._types import Millimetres
 from cardiotwin.anatomy._open import open_file
+from cardiotwin.anatomy.finding import tell_surfaces
 from cardiotwin.anatomy.image_mesh import REGIONS, largest_by_faces, warn_of_holes
 from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.anatomy.stuffing import cube_edge, stuff
@@ -50,7 +52,10 @@ def read_surface(
     array: str | None = None,
     labels: Mapping[str, int] | None = None,
 ) -> ClosedSurface:
-    """Read a closed surface whose points or triangles carry the label of their part.
+    """Read a closed surface, its parts by the labels of its points or triangles or by shape.
+
+    Without labels its parts are told by shape (`tell_surfaces`), with a warning where that is
+    uncertain.
 
     Args:
         path: .vtp, .vtk, .stl, .ply or .obj; the last three hold no labels.
@@ -60,8 +65,8 @@ def read_surface(
             Cobiveco when left out (1 base, 2 epicardium, 3 left, 4 right endocardium).
 
     Raises:
-        ValueError: the file cannot be read, has no labels, lacks one of the four surfaces, or
-            does not close.
+        ValueError: the file cannot be read, lacks one of the four surfaces or the labels that were
+            asked for, does not close, or its shape is not that of both ventricles.
     """
     path = Path(path)
     content = open_file(path, unit)
@@ -71,19 +76,22 @@ def read_surface(
     faces = np.concatenate([b.nodes for b in blocks])
     shared = set.intersection(*(set(b.data) for b in blocks))
     data = {name: np.concatenate([b.data[name] for b in blocks]) for name in shared}
-    values = _triangle_labels(path, content.point_data, data, faces, array)
+    values = _triangle_labels(path, content.point_data, data, faces, array, labels)
     places, number = np.unique(
         np.rint(content.points / _SAME).astype(np.int64), axis=0, return_inverse=True
     )
     faces = number.reshape(-1)[faces]
     ordered = np.sort(faces, axis=1)
     proper = (ordered[:, 1:] != ordered[:, :-1]).all(axis=1)
-    faces, values = faces[proper].astype(np.int32), values[proper]
+    faces = faces[proper].astype(np.int32)
     points = places * _SAME
     _check_closed(path, points, faces)
-    found = ClosedSurface(points, faces, _names(path, values, labels or COBIVECO))
+    found = ClosedSurface(points, faces, np.empty(0))
     if found.volume() < 0:
         found = found._replace(triangles=faces[:, [0, 2, 1]])
+    if values is None:
+        return found._replace(names=_by_shape(path, found))
+    found = found._replace(names=_names(path, values[proper], labels or COBIVECO))
     check_sides(path, found)
     return found
 
@@ -223,6 +231,24 @@ def check_sides(path: Path, surface: ClosedSurface) -> None:
         )
 
 
+def _by_shape(path: Path, surface: ClosedSurface) -> np.ndarray:
+    """Names of the surfaces that triangles belong to, as their shape tells."""
+    try:
+        found = tell_surfaces(surface.points, surface.triangles)
+    except ValueError as error:
+        raise ValueError(
+            f"{path}: the triangles have no labels, and their shape does not tell: {error}"
+        ) from error
+    if found.doubts:
+        warnings.warn(
+            f"{path.name}: the triangles have no labels; their shape tells, but that is uncertain: "
+            f"{'; '.join(found.doubts)}. Look at the picture, or label them 1 base, 2 epicardium, "
+            "3 left and 4 right endocardium in an array called 'class'.",
+            stacklevel=3,
+        )
+    return found.names
+
+
 def _names(path: Path, values: np.ndarray, labels: Mapping[str, int]) -> np.ndarray:
     """Names of the surfaces that triangles belong to."""
     known = {label: name for name, label in labels.items()}
@@ -236,23 +262,30 @@ def _names(path: Path, values: np.ndarray, labels: Mapping[str, int]) -> np.ndar
 
 
 def _triangle_labels(
-    path: Path, point_data: dict, cell_data: dict, faces: np.ndarray, array: str | None
-) -> np.ndarray:
-    """Whole-numbered labels of triangles; at a border the most frequent, then the least, wins."""
-    wanted = [array] if array else _ARRAYS
+    path: Path,
+    point_data: dict,
+    cell_data: dict,
+    faces: np.ndarray,
+    array: str | None,
+    labels: Mapping[str, int] | None,
+) -> np.ndarray | None:
+    """Whole-numbered labels of triangles; at a border the most frequent, then the least, wins.
+
+    None where there are none and none were asked for.
+    """
     lower = {**{k.lower(): (v, True) for k, v in point_data.items()}}
     lower.update({k.lower(): (v, False) for k, v in cell_data.items()})
-    for name in wanted:
-        if name.lower() in lower:
-            values, on_points = lower[name.lower()]
-            break
-    else:
+    name = next((n for n in ([array] if array else _ARRAYS) if n.lower() in lower), None)
+    if name is None:
+        if array is None and labels is None:
+            return None
         have = ", ".join([*point_data, *cell_data]) or "none"
         raise ValueError(
-            f"{path}: the triangles have no labels (arrays: {have}); label them 1 base, 2 "
-            "epicardium, 3 left and 4 right endocardium in an array called 'class', or name the "
-            "array (--array)"
+            f"{path}: the triangles have no labels {array or ''} (arrays: {have}); label them 1 "
+            "base, 2 epicardium, 3 left and 4 right endocardium in an array called 'class', name "
+            "the array (--array), or ask for no labels, so that their shape tells"
         )
+    values, on_points = lower[name.lower()]
     values = np.asarray(values)
     if values.ndim != 1 or not np.allclose(values, np.rint(values)):
         raise ValueError(f"{path}: labels are whole numbers, one each, not {values.shape}")

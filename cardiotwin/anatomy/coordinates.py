@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
 
-from cardiotwin.anatomy.cavity import named_surface, opening_centre
+from cardiotwin.anatomy.cavity import is_left_ventricle, named_surface, opening_centre
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.topology import areas, component_labels
 from cardiotwin.anatomy.voxels import Voxels
@@ -38,6 +38,8 @@ class VentricularFields(eqx.Module):
             solution between the apex and the base, its levels renumbered.
         interventricular: 1 on the left endocardium, 0 on the right one, no condition elsewhere:
             1 in the left free wall, 0 in the right one, falling through the septum.
+
+    Of a left ventricle alone `phi_rv` is 0 and `interventricular` 1 throughout.
     """
 
     phi_epi: Float[np.ndarray, " nodes"]
@@ -72,16 +74,19 @@ def heart_axes(mesh: Mesh | Voxels) -> HeartAxes:
     opening to that centre.
 
     Args:
-        mesh: with the surfaces "endo_lv" and "endo_rv", open at the base.
+        mesh: with the surfaces "endo_lv" and "endo_rv", open at the base; of a left ventricle alone
+            with the region "septum", whose centre stands for the right side.
 
     Raises:
-        ValueError: a surface is missing or closed, or the ventricles lie one above the other.
+        ValueError: a surface is missing or closed, the ventricles lie one above the other, or a
+            left ventricle alone does not say where its septum is.
     """
     opening = opening_centre(mesh, "endo_lv")
     apex = farthest_from_opening(mesh, "endo_lv", opening)
     up = opening - apex
     up /= np.linalg.norm(up)
-    across = _area_centre(mesh, "endo_rv") - _area_centre(mesh, "endo_lv")
+    right = _septum_centre(mesh) if is_left_ventricle(mesh) else _area_centre(mesh, "endo_rv")
+    across = right - _area_centre(mesh, "endo_lv")
     side = across - up * (up @ across)
     if np.linalg.norm(side) < 0.1 * np.linalg.norm(across):
         raise ValueError(
@@ -96,18 +101,24 @@ def ventricular_fields(mesh: Mesh) -> VentricularFields:
     """Solve the Laplace problems of a biventricular mesh.
 
     Args:
-        mesh: with the surfaces "epi", "endo_lv", "endo_rv" and "base".
+        mesh: with the surfaces "epi", "endo_lv", "endo_rv" and "base"; a left ventricle alone has
+            no "endo_rv".
 
     Raises:
         ValueError: a surface is missing or has no opening.
         RuntimeError: a solve did not converge.
     """
     stiffness = stiffness_matrix(mesh.points, mesh.cells)
-    nodes = {k: np.unique(named_surface(mesh, k)) for k in ("epi", "endo_lv", "endo_rv")}
+    alone = is_left_ventricle(mesh)
+    names = ("epi", "endo_lv") if alone else ("epi", "endo_lv", "endo_rv")
+    nodes = {k: np.unique(named_surface(mesh, k)) for k in names}
     base = base_nodes(mesh)
     apex = apex_nodes(mesh, nodes["epi"])
-    epi, lv, rv = solve_shares(stiffness, [nodes[k] for k in ("epi", "endo_lv", "endo_rv")])
-    interventricular, _ = solve_shares(stiffness, [nodes["endo_lv"], nodes["endo_rv"]])
+    epi, lv, *rest = solve_shares(stiffness, [nodes[k] for k in names])
+    rv, interventricular = np.zeros_like(epi), np.ones_like(epi)
+    if not alone:
+        rv = rest[0]
+        interventricular, _ = solve_shares(stiffness, [nodes["endo_lv"], nodes["endo_rv"]])
     _, height = solve_shares(stiffness, [apex, np.setdiff1d(base, apex)])
     return VentricularFields(
         phi_epi=epi,
@@ -175,6 +186,20 @@ def _area_centre(mesh: Mesh | Voxels, surface: str) -> Float[np.ndarray, "3"]:
     faces = named_surface(mesh, surface)
     centres = mesh.points[faces].mean(axis=1)
     return np.average(centres, axis=0, weights=areas(mesh.points, faces))
+
+
+def _septum_centre(mesh: Mesh | Voxels) -> Float[np.ndarray, "3"]:
+    """Centre of the region "septum" of a left ventricle alone."""
+    label = {name: label for label, name in mesh.region_names}.get("septum")
+    if label is None:
+        raise ValueError(
+            "this is a left ventricle alone, and where its septum is, and so its front, back and "
+            "right, is not said; fibres, layers and fast endocardium do without, but electrodes, "
+            "sites around the ventricle and a Purkinje network do not. Give its septum as a region "
+            "'septum', or leave these out (leads=null, or electrodes from a file; stimulus=focal)."
+        )
+    own = mesh.cells[mesh.regions == label]
+    return mesh.points[np.unique(own)].mean(axis=0)
 
 
 def _equal_steps(mesh: Mesh, psi: Float[np.ndarray, " nodes"]) -> Float[np.ndarray, " nodes"]:

@@ -10,10 +10,9 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.anatomy.topology import areas, boundary_faces
 
-STANDARD = {"epi", "endo_lv", "endo_rv", "base"}
 # Rays that leave a face, in a cone around its normal; a face that more of them leave into tissue
 # looks into a cavity.
 _RAYS, _CONE, _INNER = 9, np.radians(50.0), 0.6
@@ -22,6 +21,8 @@ _ASKED = 8000  # faces that rays leave
 _UP, _HIGH = np.radians(50.0), 0.6
 # Share of them below which a patch is no part of the base.
 _PART = 0.03
+# Share of the boundary that an endocardium is.
+_LARGE = 0.05
 # Walls whose thickness differs less cannot be told apart.
 _RATIO = 1.25
 # Openness of a cavity below which it is closed; ventricles have 0.09 (real) to 0.16 (idealised).
@@ -34,15 +35,18 @@ class FoundSurfaces(NamedTuple):
     """Surfaces found by shape.
 
     Attributes:
-        surfaces: "epi", "endo_lv", "endo_rv" and "base", all boundary faces shared out.
+        surfaces: "epi", "endo_lv", "base" and, but for a left ventricle alone, "endo_rv"; all
+            boundary faces shared out.
         doubts: what speaks against them, as sentences; empty where nothing does.
+        names: which of them every face belongs to [faces].
     """
 
     surfaces: dict[str, Int[np.ndarray, "faces 3"]]
     doubts: tuple[str, ...]
+    names: np.ndarray
 
 
-def find_surfaces(mesh: Mesh) -> FoundSurfaces:
+def find_surfaces(mesh: Mesh, *, alone: bool = False) -> FoundSurfaces:
     """Tell the surfaces of a biventricular mesh apart that is open at the base.
 
     Faces that see tissue in most directions look into a cavity; the two largest patches of them are
@@ -51,24 +55,48 @@ def find_surfaces(mesh: Mesh) -> FoundSurfaces:
 
     Args:
         mesh: a mesh of both ventricles, in mm.
+        alone: it is one of a left ventricle alone, with one cavity.
 
     Raises:
-        ValueError: there are no two cavities, or no base.
+        ValueError: there are no two cavities (or not one), or no base.
     """
-    faces = boundary_faces(mesh.cells)
-    shape = _Boundary(mesh.points, faces)
+    return tell_surfaces(mesh.points, boundary_faces(mesh.cells), alone=alone)
+
+
+def tell_surfaces(
+    points: Float[np.ndarray, "nodes 3"], faces: Int[np.ndarray, "faces 3"], *, alone: bool = False
+) -> FoundSurfaces:
+    """Share out the triangles of a closed surface around a biventricular wall, as `find_surfaces`.
+
+    Args:
+        points: mm.
+        faces: the whole surface, their normals out of the tissue.
+        alone: the wall is that of a left ventricle alone.
+
+    Raises:
+        ValueError: there are no two cavities (or not one), or no base.
+    """
+    shape = _Boundary(points, faces)
     patches = shape.patches(shape.smoothed(shape.enclosed()) > _INNER)
-    if len(patches) < 2 or shape.area[patches[1]].sum() < 0.05 * shape.area.sum():
+    large = [own for own in patches if shape.area[own].sum() >= _LARGE * shape.area.sum()]
+    if alone and len(large) != 1:
         raise ValueError(
-            f"the boundary has {len(patches)} patches that look into a cavity, "
-            f"{min(len(patches), 1)} of them large; expected two, the endocardia of both "
-            "ventricles. Name the surfaces in the file, or give a mesh of both ventricles that is "
-            "open at the base; a hole in the septum makes one cavity of both."
+            f"the boundary has {len(large)} large patches that look into a cavity; expected one, "
+            "the endocardium of a left ventricle alone. Leave find_surfaces=lv out for a mesh of "
+            "both ventricles, or name the surfaces in the file."
         )
-    _check_open(shape, patches[:2])
+    if not alone and len(large) < 2:
+        raise ValueError(
+            f"the boundary has {len(patches)} patches that look into a cavity, {len(large)} of "
+            "them large; expected two, the endocardia of both ventricles. Name the surfaces in the "
+            "file, or give a mesh of both ventricles that is open at the base; a hole in the "
+            "septum makes one cavity of both. For a left ventricle alone say find_surfaces=lv."
+        )
+    cavities = range(1 if alone else 2)
+    _check_open(shape, [large[k] for k in cavities])
     cavity = np.full(len(faces), -1)
-    for k in (0, 1):
-        cavity[patches[k]] = k
+    for k in cavities:
+        cavity[large[k]] = k
     base = shape.base(cavity >= 0)
     if not base.any():
         raise ValueError(
@@ -84,15 +112,15 @@ def find_surfaces(mesh: Mesh) -> FoundSurfaces:
         tree = KDTree(shape.centre[cavity >= 0])
     outer = np.zeros(len(faces), bool)
     outer[epi] = True
-    patches = [np.flatnonzero(cavity == k) for k in (0, 1)]
-    sides, doubts = _left_and_right(shape, patches, outer)
-    surfaces = {
-        "epi": faces[outer],
-        "endo_lv": faces[sides[0]],
-        "endo_rv": faces[sides[1]],
-        "base": faces[base],
-    }
-    return FoundSurfaces(surfaces, (*doubts, *_doubts(shape, surfaces)))
+    sides, doubts = [np.flatnonzero(cavity == k) for k in cavities], []
+    if not alone:
+        sides, doubts = _left_and_right(shape, sides, outer)
+    names = np.full(len(faces), "epi", dtype="U7")
+    names[base] = "base"
+    for name, side in zip(("endo_lv", "endo_rv"), sides, strict=not alone):
+        names[side] = name
+    surfaces = {name: faces[names == name] for name in STANDARD_SURFACES if name in names}
+    return FoundSurfaces(surfaces, (*doubts, *_doubts(shape, surfaces)), names)
 
 
 def _check_open(shape: "_Boundary", cavities: list[np.ndarray]) -> None:
@@ -104,18 +132,21 @@ def _check_open(shape: "_Boundary", cavities: list[np.ndarray]) -> None:
         )
 
 
-def with_found_surfaces(path: str | Path, mesh: Mesh) -> Mesh:
+def with_found_surfaces(path: str | Path, mesh: Mesh, *, alone: bool = False) -> Mesh:
     """A mesh with the surfaces that its shape tells, where it has none of the four itself.
 
     Args:
         path: of the mesh, for a warning.
         mesh: as `find_surfaces` takes it; one without two cavities is returned as it is.
+        alone: it is to be a left ventricle alone; another one is refused.
     """
-    if STANDARD & mesh.surfaces.keys():
+    if set(STANDARD_SURFACES) & mesh.surfaces.keys():
         return mesh
     try:
-        found = find_surfaces(mesh)
-    except ValueError:
+        found = find_surfaces(mesh, alone=alone)
+    except ValueError as error:
+        if alone:
+            raise ValueError(f"{path}: {error}") from error
         return mesh  # who needs surfaces says so
     if found.doubts:
         warnings.warn(
@@ -260,7 +291,7 @@ def _doubts(shape: _Boundary, surfaces: dict[str, np.ndarray]) -> list[str]:
     """Endocardium that borders on epicardium, and a base in many pieces."""
     name = {key: np.unique(faces) for key, faces in surfaces.items()}
     found = []
-    for endo in ("endo_lv", "endo_rv"):
+    for endo in name.keys() & {"endo_lv", "endo_rv"}:
         shared = np.intersect1d(name[endo], name["epi"]).size
         rim = np.intersect1d(name[endo], np.union1d(name["epi"], name["base"])).size
         if shared > 0.2 * max(rim, 1):

@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int
@@ -47,7 +47,7 @@ def read_mesh(
     orient: bool = False,
     allow_components: bool = False,
     allow_uniform_fibres: bool = False,
-    find_surfaces: bool = False,
+    find_surfaces: bool | Literal["lv"] = False,
     edge_length: Millimetres | None = None,
 ) -> Mesh:
     """Read a mesh file into a `Mesh` in millimetres.
@@ -77,7 +77,8 @@ def read_mesh(
         allow_uniform_fibres: keep directions that are the same in every element of a heart, which
             otherwise count as placeholders.
         find_surfaces: tell epicardium, endocardia and base apart by shape, where the file names
-            none of them and there are two cavities; with a warning where that is uncertain.
+            none of them and there are two cavities; with a warning where that is uncertain. "lv"
+            for the mesh of a left ventricle alone, which has one cavity.
         edge_length: halve the edges until their mean is about this, or below (`refined`); the
             file's own where left out.
 
@@ -113,7 +114,8 @@ def read_mesh(
     part.cell_data |= own
     mesh = _checked(part, allow_components)
     _warn_size(path, mesh, unit)
-    mesh = with_found_surfaces(path, mesh) if find_surfaces else mesh
+    if find_surfaces:
+        mesh = with_found_surfaces(path, mesh, alone=find_surfaces == "lv")
     return mesh if edge_length is None else refined(mesh, edge_length)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial import KDTree
 
-from cardiotwin.anatomy.cavity import named_surface, opening_centre
+from cardiotwin.anatomy.cavity import is_left_ventricle, named_surface, opening_centre
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.topology import areas, component_labels, match_faces
 from cardiotwin.anatomy.voxels import Voxels
@@ -19,15 +19,19 @@ _UNNAMED = 0.02
 
 
 def check_heart(mesh: Mesh | Voxels) -> None:
-    """Refuse surfaces that are not those of two ventricles, open at the base, in their places.
+    """Refuse surfaces that are not those of ventricles, open at the base, in their places.
 
     Args:
-        mesh: with the surfaces "epi", "endo_lv", "endo_rv" and "base".
+        mesh: with the surfaces "epi", "endo_lv", "endo_rv" and "base"; a left ventricle alone has
+            no "endo_rv".
 
     Raises:
         ValueError: a surface is missing, an endocardium is closed, both touch (a hole in the
             septum), or left and right are swapped; the message says where and how to mend it.
     """
+    if is_left_ventricle(mesh):
+        opening_centre(mesh, "endo_lv")
+        return
     for name in ("epi", *_ENDOCARDIA, "base"):
         named_surface(mesh, name)
     for name in _ENDOCARDIA:

@@ -13,6 +13,10 @@ _REGION_WORDS = {
     "lv": ("lv", "left ventricle", "left ventricular"),
     "rv": ("rv", "right ventricle", "right ventricular"),
 }
+_ATRIUM_WORDS = {
+    "la": ("la", "left atrium", "left atrial"),
+    "ra": ("ra", "right atrium", "right atrial"),
+}
 _WALL = ("", " myocardium", " wall", " free wall")
 _SEPTUM = ("septum", "interventricular septum", "ventricular septum", "ivs")
 _ENDO = ("endocardium", "endo", "endocardial surface")
@@ -22,9 +26,9 @@ VALVES = ("mitral", "aortic", "tricuspid", "pulmonary")
 _VALVE_ENDS = ("", " valve", " annulus", " ring", " valve plane", " valve ring", " valve annulus")
 # At each valve: the endocardium it closes, and what begins behind it (words of names of regions).
 VALVE_PLACES = {
-    "mitral": ("endo_lv", ("left atrium", "left atrial", "la")),
+    "mitral": ("endo_lv", _ATRIUM_WORDS["la"]),
     "aortic": ("endo_lv", ("aorta", "ascending aorta", "ao")),
-    "tricuspid": ("endo_rv", ("right atrium", "right atrial", "ra")),
+    "tricuspid": ("endo_rv", _ATRIUM_WORDS["ra"]),
     "pulmonary": ("endo_rv", ("pulmonary artery", "pulmonary trunk", "pa")),
 }
 
@@ -42,6 +46,11 @@ def _synonyms() -> tuple[dict[str, str], dict[str, str]]:
             surfaces |= {f"{text} {word}": "epi" for text in _EPI}
     for word in _REGION_WORDS["rv"]:
         surfaces[f"{word} septum"] = "endo_rv"  # the right-ventricular side of the septum
+    for side, words in _ATRIUM_WORDS.items():
+        for word in words:
+            regions |= {word + wall: side for wall in _WALL}
+            for text in _ENDO:
+                surfaces |= {f"{word} {text}": f"endo_{side}", f"{text} {word}": f"endo_{side}"}
     for valve in VALVES:
         surfaces |= {valve + end: valve for end in _VALVE_ENDS}
         side = "left" if valve in ("mitral", "aortic") else "right"

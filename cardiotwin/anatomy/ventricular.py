@@ -13,7 +13,7 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from cardiotwin.anatomy.cavity import named_surface, opening_centre
+from cardiotwin.anatomy.cavity import is_left_ventricle, named_surface, opening_centre
 from cardiotwin.anatomy.coordinates import (
     HeartAxes,
     VentricularFields,
@@ -92,6 +92,12 @@ def ventricular_coordinates(
         ValueError: a surface is missing or closed, or a ventricle has no tissue of its own.
         RuntimeError: a solve did not converge.
     """
+    if is_left_ventricle(mesh):
+        raise ValueError(
+            "ventricular coordinates are those of both ventricles, and this is a left ventricle "
+            "alone: its depth and height are fields of their own (ventricular_fields), the angle "
+            "around it has no insertions to start from. State places in mm instead."
+        )
     fields = ventricular_fields(mesh) if fields is None else fields
     axes = heart_axes(mesh)
     side = _sides(mesh, fields)

@@ -96,6 +96,8 @@ class Recording:
         unit: of the positions in the file.
         conductor: what surrounds the heart.
         thorax: size of the thorax and pose of the heart in it, where electrodes are placed.
+        heart: mesh of the ventricles whose axes place the electrodes, where the run has none, as
+            one of the atria; it shares the coordinates.
         rr: interval between beats for heart rate and corrected QT.
     """
 
@@ -106,7 +108,9 @@ class Recording:
         conductor: AbstractVolumeConductor | None = None,
         thorax: Thorax | None = None,
         rr: Milliseconds = 1000.0,
+        heart: Mesh | None = None,
     ):
+        self.heart = heart
         self.file, self.unit = electrodes, unit
         self.conductor = UnboundedConductor() if conductor is None else conductor
         if not (np.isfinite(rr) and rr > 0):
@@ -125,7 +129,9 @@ class Recording:
         if self.file is not None:
             given = read_electrodes(self.file, unit=self.unit)
         if given is None:
-            return self.conductor.place_electrodes(mesh, self.thorax)
+            if self.heart is None:
+                return self.conductor.place_electrodes(mesh, self.thorax)
+            given = self.conductor.place_electrodes(self.heart, self.thorax)
         given.require_twelve_leads()
         self.conductor.check(mesh, given)
         return given

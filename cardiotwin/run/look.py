@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from cardiotwin.anatomy.finding import STANDARD, find_surfaces
-from cardiotwin.anatomy.mesh import Mesh
+from cardiotwin.anatomy.finding import find_surfaces
+from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.results.heart_picture import draw_heart
 
 
@@ -23,7 +23,7 @@ def look_at_surfaces(source: Path, mesh: Mesh, picture: str | Path | None = None
     """
     lines = []
     doubts: tuple[str, ...] = ()
-    if not STANDARD & mesh.surfaces.keys():
+    if not set(STANDARD_SURFACES) & mesh.surfaces.keys():
         try:
             found = find_surfaces(mesh)
         except ValueError as error:

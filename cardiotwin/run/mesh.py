@@ -25,6 +25,7 @@ from cardiotwin.anatomy.remeshing import remeshed
 from cardiotwin.anatomy.topology import areas
 from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results.heart_picture import draw_heart
+from cardiotwin.results.image_picture import draw_labels
 
 SURFACE_FILES = (".vtp", ".stl", ".ply", ".obj", ".vtk")
 MESH_FILES = (".vtu", ".vtu.gz", ".msh", ".msh.gz", ".inp", ".xdmf")
@@ -139,7 +140,13 @@ def _heart(task: MeshTask, say: Callable[[str], None]) -> HeartImage:
         name = choose_table(image.labels, tables)
         table = tables[name]
         say(f"label table {name}, which has exactly the labels of the image (see --labels)")
-    heart = heart_from_labels(image, table, spacing=task.spacing, rv_wall=task.rv_wall)
+    try:
+        heart = heart_from_labels(image, table, spacing=task.spacing, rv_wall=task.rv_wall)
+    except ValueError as error:
+        name = task.output.name.split(".")[0]
+        picture = task.picture or task.output.with_name(f"{name}_refused.png")
+        draw_labels(picture, image, table, getattr(error, "place", None))
+        raise ValueError(f"{task.source}: {error}. Look at it: {picture}") from error
     for note in heart.notes:
         say(note)
     say("part           image (mL)   heart (mL)   change")

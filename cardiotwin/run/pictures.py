@@ -141,6 +141,8 @@ def spoken(ecg: dict[str, Any] | None) -> dict[str, str] | None:
     if ecg is None:
         return None
     rows = (
+        ("P", "p_duration_ms", " ms"),
+        ("P axis", "p_axis_deg", "°"),
         ("QRS", "qrs_duration_ms", " ms"),
         ("QT", "qt_ms", " ms"),
         ("QTcF", "qtc_fridericia_ms", " ms"),

@@ -145,7 +145,7 @@ def _execute(experiment, folder, config_text, journal, found, progress, resume) 
         "mesh": summary.describe_mesh(twin),
         "activation": summary.activation_of(twin, **times),
         "measured_velocity_m_per_s": summary.velocities(experiment, twin, times["activation"]),
-        "ecg": summary.ecg_of(experiment, recorder),
+        "ecg": summary.ecg_of(experiment, twin, recorder),
     }
     write_vtu(
         folder / "activation.vtu",

@@ -13,7 +13,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from cardiotwin._version import __version__
+from cardiotwin.anatomy.atria import ATRIA
 from cardiotwin.ecg.features import measurements
+from cardiotwin.ecg.leads import LEAD_NAMES
 from cardiotwin.propagation.solve import Solution
 from cardiotwin.propagation.velocity import measured_velocity
 from cardiotwin.session import cores
@@ -27,6 +29,14 @@ PACKAGES = ("jax", "jaxlib", "numpy", "scipy", "equinox", "h5py", "meshio", "pyv
 
 # A patch that has not fired so long after its pulse was not captured by it.
 CAPTURE_PATIENCE = 10.0  # ms
+
+# The depolarisation of atria is the P wave: what is measured of a QRS complex is measured of it.
+_P_WAVE = {
+    "p_onset_ms": "qrs_onset_ms",
+    "p_offset_ms": "qrs_offset_ms",
+    "p_duration_ms": "qrs_duration_ms",
+    "p_axis_deg": "qrs_axis_deg",
+}
 
 
 def environment() -> dict[str, Any]:
@@ -126,11 +136,18 @@ def velocities(experiment: Experiment, twin: Twin, activation: np.ndarray) -> di
     }
 
 
-def ecg_of(experiment: Experiment, recorder: Recorder) -> dict[str, Any] | None:
-    """Measurements of the ECG; None without one."""
+def ecg_of(experiment: Experiment, twin: Twin, recorder: Recorder) -> dict[str, Any] | None:
+    """Measurements of the ECG, of atria alone those of the P wave; None without one."""
     if experiment.leads is None or recorder.ecg is None:
         return None
-    return measurements(recorder.times, recorder.ecg, rr_ms=experiment.leads.rr)
+    found = measurements(recorder.times, recorder.ecg, rr_ms=experiment.leads.rr)
+    if {name for _, name in twin.mesh.region_names} != set(ATRIA):
+        return found
+    wave = {name: found.get(key) for name, key in _P_WAVE.items()}
+    during = np.asarray(recorder.times) <= (wave["p_offset_ms"] or np.inf)
+    signal = np.asarray(recorder.ecg)[during]
+    largest = signal[np.abs(signal).argmax(axis=0), np.arange(signal.shape[1])]
+    return {**wave, "p_mv": dict(zip(LEAD_NAMES, largest.tolist(), strict=True))}
 
 
 def solver_of(solution: Solution) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial import KDTree
 
 from cardiotwin._types import Degrees, Milliseconds
+from cardiotwin.anatomy.cavity import is_left_ventricle
 from cardiotwin.anatomy.coordinates import HeartAxes, VentricularFields, heart_axes
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import Voxels
@@ -171,13 +172,14 @@ def endocardial_layer(
     Elements that touch an endocardium, and those whose centroid lies within `thickness` (mm) of
     one, from the apex up to the apicobasal coordinate `up_to`.
     """
-    missing = [s for s in SURFACES.values() if s not in mesh.surfaces]
+    wanted = ["endo_lv"] if is_left_ventricle(mesh) else list(SURFACES.values())
+    missing = [s for s in wanted if s not in mesh.surfaces]
     if missing:
         raise ValueError(
             f"The fast endocardial layer needs the surfaces {sorted(SURFACES.values())}; the mesh "
             f"lacks {missing}."
         )
-    nodes = np.unique(np.concatenate([mesh.surfaces[s] for s in SURFACES.values()]))
+    nodes = np.unique(np.concatenate([mesh.surfaces[s] for s in wanted]))
     touches = np.isin(mesh.cells, nodes).any(axis=1)
     centroids = mesh.points[mesh.cells].mean(axis=1)
     near, _ = KDTree(mesh.points[nodes]).query(centroids, distance_upper_bound=thickness)

@@ -9,6 +9,7 @@ from cardiotwin.twin.assembly import Twin as Twin
 from cardiotwin.twin.cells import MODELS as MODELS
 from cardiotwin.twin.cells import Cells as Cells
 from cardiotwin.twin.fibres import AnyFibres as AnyFibres
+from cardiotwin.twin.fibres import AtrialRuleFibres as AtrialRuleFibres
 from cardiotwin.twin.fibres import FibresFromFile as FibresFromFile
 from cardiotwin.twin.fibres import FibresFromHeart as FibresFromHeart
 from cardiotwin.twin.fibres import MeshFibres as MeshFibres
@@ -23,6 +24,8 @@ from cardiotwin.twin.myocardium import Myocardium as Myocardium
 from cardiotwin.twin.rhythms import AnyRhythm as AnyRhythm
 from cardiotwin.twin.rhythms import PlacedStimulus as PlacedStimulus
 from cardiotwin.twin.rhythms import PurkinjeRhythm as PurkinjeRhythm
+from cardiotwin.twin.rhythms import SinusNode as SinusNode
 from cardiotwin.twin.rhythms import SinusRhythm as SinusRhythm
+from cardiotwin.twin.zones import BundleZone as BundleZone
 from cardiotwin.twin.zones import CellZone as CellZone
 from cardiotwin.twin.zones import ConductionZone as ConductionZone

@@ -3,6 +3,11 @@
 from collections.abc import Sequence
 from functools import cached_property
 
+import numpy as np
+from jaxtyping import Int
+
+from cardiotwin.anatomy.atria import Atria, Point, find_atria
+from cardiotwin.anatomy.atrial_fibres import AtrialFibres, AtrialRule, atrial_fibres
 from cardiotwin.anatomy.coordinates import VentricularFields, ventricular_fields
 from cardiotwin.anatomy.fibres import Fibres
 from cardiotwin.anatomy.heart_checks import check_heart
@@ -70,6 +75,38 @@ class Anatomy:
     def valves(self) -> ValveFields:
         """Laplace solutions towards the four valves, solved once."""
         return valve_fields(as_tetrahedra(self.mesh), self.fields)
+
+    @cached_property
+    def atria(self) -> Atria:
+        """Both atria of a mesh of atria, their openings and appendages, found once."""
+        return find_atria(as_tetrahedra(self.mesh))
+
+    def atrial_fibres(
+        self,
+        rule: AtrialRule | None = None,
+        *,
+        left_appendage: Point | None = None,
+        right_appendage: Point | None = None,
+    ) -> AtrialFibres:
+        """Fibres of both atria; `atria` and `bundles` are those of the last call.
+
+        Args:
+            rule: where the bundles end; the published levels when left out.
+            left_appendage: tip of the left appendage, mm, where it has no opening.
+            right_appendage: tip of the right appendage, mm; found when left out.
+        """
+        mesh = as_tetrahedra(self.mesh)
+        tips = {"left_appendage": left_appendage, "right_appendage": right_appendage}
+        if any(tip is not None for tip in tips.values()):
+            self.__dict__["atria"] = find_atria(mesh, **tips)
+        found = atrial_fibres(mesh, rule, atria=self.atria)
+        self.__dict__["bundles"] = found.bundle
+        return found
+
+    @cached_property
+    def bundles(self) -> Int[np.ndarray, " elements"]:
+        """Which of `BUNDLES` every tetrahedron of both atria belongs to."""
+        return self.atrial_fibres().bundle
 
     @cached_property
     def map(self) -> VentricularMap:

@@ -8,6 +8,7 @@ import numpy as np
 
 from cardiotwin._types import Degrees, Millimetres
 from cardiotwin.anatomy._fibre_files import read_directions
+from cardiotwin.anatomy.atrial_fibres import AtrialRule
 from cardiotwin.anatomy.fibre_profile import AngleProfile, angle_profiles
 from cardiotwin.anatomy.fibre_rules import (
     FibreRule,
@@ -183,7 +184,44 @@ class FibresFromHeart(eqx.Module):
         return _of_elements(anatomy, fibres_of_heart(anatomy.map, source, smoothing=self.smoothing))
 
 
-AnyFibres = RuleBasedFibres | MeshFibres | UniformFibres | FibresFromFile | FibresFromHeart
+class AtrialRuleFibres(eqx.Module):
+    """Fibres of both atria by rule (Piersanti et al. 2021, doi 10.1016/j.cma.2020.113468).
+
+    Args:
+        rule: where the bundles end; the published levels when left out.
+        left_appendage: tip of the left appendage [x, y, z], where it has no opening.
+        right_appendage: tip of the right appendage; found when left out.
+    """
+
+    rule: AtrialRule
+    left_appendage: tuple[float, float, float] | None
+    right_appendage: tuple[float, float, float] | None
+
+    def __init__(
+        self,
+        rule: AtrialRule | None = None,
+        left_appendage: tuple[Millimetres, Millimetres, Millimetres] | None = None,
+        right_appendage: tuple[Millimetres, Millimetres, Millimetres] | None = None,
+    ):
+        self.rule = AtrialRule() if rule is None else rule
+        self.left_appendage, self.right_appendage = left_appendage, right_appendage
+
+    def on(self, anatomy: Anatomy) -> Fibres:
+        """Build the fibres of both atria."""
+        found = anatomy.atrial_fibres(
+            self.rule, left_appendage=self.left_appendage, right_appendage=self.right_appendage
+        )
+        return _of_elements(anatomy, found.fibres)
+
+
+AnyFibres = (
+    RuleBasedFibres
+    | AtrialRuleFibres
+    | MeshFibres
+    | UniformFibres
+    | FibresFromFile
+    | FibresFromHeart
+)
 
 
 def _of_elements(anatomy: Anatomy, found: Fibres) -> Fibres:

@@ -15,7 +15,7 @@ from cardiotwin.tissue.sites import endocardial_layer
 from cardiotwin.tissue.substrate import ScarConduction
 
 from .anatomy import Anatomy
-from .zones import ConductionZone
+from .zones import BundleZone, ConductionZone
 
 
 class FastEndocardium(eqx.Module):
@@ -69,7 +69,7 @@ class Myocardium(eqx.Module):
     velocity: VelocityTarget | None
     endocardium: FastEndocardium | None
     scar: ScarConduction | None
-    zones: tuple[ConductionZone, ...]
+    zones: tuple[ConductionZone | BundleZone, ...]
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Myocardium(eqx.Module):
         velocity: Sequence[Velocity] | None = (0.6, 0.3, 0.3),
         endocardium: FastEndocardium | None = None,
         scar: ScarConduction | None = None,
-        zones: Sequence[ConductionZone] | None = None,
+        zones: Sequence[ConductionZone | BundleZone] | None = None,
     ):
         self.conductivity = dict(conductivity or {"default": Conductivity()})
         self.chi, self.c_m = chi, c_m

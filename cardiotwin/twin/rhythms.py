@@ -9,6 +9,7 @@ import numpy as np
 from cardiotwin._types import MetresPerSecond as Velocity
 from cardiotwin._types import Millimetres, Milliseconds
 from cardiotwin._types import MillivoltsPerMillisecond as Rate
+from cardiotwin.anatomy.atria import sinus_node
 from cardiotwin.anatomy.purkinje import PurkinjeNetwork
 from cardiotwin.anatomy.purkinje_growth import FractalTree, grow_purkinje
 from cardiotwin.anatomy.voxels import as_tetrahedra
@@ -226,5 +227,56 @@ class PlacedStimulus(eqx.Module):
         )
 
 
+class SinusNode(eqx.Module):
+    """The sinus node of a mesh of both atria, as a source on the right one.
+
+    Args:
+        site: where it lies [x, y, z]; see `sinus_node` when left out.
+        radius: of the sphere that is stimulated; an edge length or two, or no wave starts.
+        delay: time at which it fires.
+        amplitude: of the stimulus.
+        duration: of the stimulus.
+        period: cycle length.
+        count: number of beats.
+    """
+
+    site: tuple[float, float, float] | None
+    radius: float
+    delay: float
+    amplitude: float
+    duration: float
+    period: float
+    count: int = eqx.field(static=True)
+
+    def __init__(
+        self,
+        site: tuple[Millimetres, Millimetres, Millimetres] | None = None,
+        radius: Millimetres = 5.0,
+        delay: Milliseconds = 0.0,
+        amplitude: Rate = 50.0,
+        duration: Milliseconds = 3.0,
+        period: Milliseconds = 1000.0,
+        count: int = 1,
+    ):
+        self.site, self.radius, self.delay = site, radius, delay
+        self.amplitude, self.duration = amplitude, duration
+        self.period, self.count = period, count
+        check_radius(self)
+        check_train(self, delay)
+
+    def on(self, anatomy: Anatomy) -> AbstractStimulus:
+        """Place it on a heart."""
+        site = sinus_node(anatomy.atria) if self.site is None else np.array(self.site)
+        return FocalStimulus(
+            site[None],
+            radius=self.radius,
+            onset=self.delay,
+            amplitude=self.amplitude,
+            duration=self.duration,
+            period=self.period,
+            count=self.count,
+        )
+
+
 # Stimuli that are placed on a heart by its own coordinates.
-AnyRhythm = SinusRhythm | PurkinjeRhythm | PlacedStimulus
+AnyRhythm = SinusRhythm | PurkinjeRhythm | PlacedStimulus | SinusNode
