@@ -254,6 +254,19 @@ def test_muscle_that_fires_first_enters_backwards():
     np.testing.assert_allclose(again.muscle, found.muscle)
 
 
+def test_a_network_that_muscle_does_not_enter():
+    both = chain(junctions=[1, 3])
+    system = ConductionSystem([both], his_delay=5.0, antegrade=2.0, retrograde=np.inf)
+    found = system.excite(10.0, muscle=[np.nan, 10.0])
+    np.testing.assert_allclose(found.nodes[0], [15, 16, 17, 18])  # from above alone
+    np.testing.assert_allclose(found.muscle, [18, 10])
+    blocked = ConductionSystem([both], his_delay=np.inf, retrograde=np.inf)
+    found = blocked.excite(10.0, muscle=[4.0, np.nan])
+    assert np.isinf(found.nodes[0]).all()
+    np.testing.assert_allclose(found.muscle, [4.0, np.inf])
+    assert np.isinf(blocked.travel_times()).all()
+
+
 def test_a_ring_is_run_through_both_ways_once():
     turn = 2 * np.pi * np.arange(12) / 12
     points = np.stack([np.cos(turn), np.sin(turn), 0 * turn], axis=1) * 1.5 / np.sin(np.pi / 12)
@@ -303,7 +316,8 @@ def test_travel_times_agree_with_excitation(networks):
         ({"speed": 0.0}, "speed is 0.0 m/s"),
         ({"speed": np.nan}, "speed is nan m/s"),
         ({"antegrade": -1.0}, "the antegrade delay is -1.0 ms"),
-        ({"retrograde": np.inf}, "the retrograde delay is inf ms"),
+        ({"retrograde": -1.0}, "the retrograde delay is -1.0 ms"),
+        ({"retrograde": np.nan}, "the retrograde delay is nan ms"),
         ({"his_delay": -2.0}, "his_delay is -2.0 ms for 1 networks"),
         ({"his_delay": [1.0, 2.0]}, "one delay for all or one each"),
     ],

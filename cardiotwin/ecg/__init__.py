@@ -39,6 +39,8 @@ from cardiotwin.ecg.leads import twelve_leads as twelve_leads
 from cardiotwin.ecg.recordings import Recording as Recording
 from cardiotwin.ecg.recordings import read_recording as read_recording
 from cardiotwin.ecg.signals import median_beat as median_beat
+from cardiotwin.ecg.skin_potentials import SkinPotentials as SkinPotentials
+from cardiotwin.ecg.skin_potentials import skin_potentials as skin_potentials
 from cardiotwin.ecg.thorax import Thorax as Thorax
 from cardiotwin.ecg.thorax import place_electrodes as place_electrodes
 from cardiotwin.ecg.torso import AbstractTorso as AbstractTorso

@@ -127,13 +127,17 @@ def has_notch(times: Float[np.ndarray, " times"], wave: Float[np.ndarray, " time
 
 
 def _second_r(wave: np.ndarray) -> bool:
-    """An r or R, then a negative or much smaller part, then R' at least as high as the first."""
-    from scipy.signal import find_peaks  # slow to import
+    """An r or R, then a negative or much smaller part, then R' as high as the first or wider."""
+    from scipy.signal import find_peaks, peak_widths  # slow to import
 
     wave = gaussian_filter1d(wave, SMOOTHING)
     least = LEAST_WAVE * np.ptp(wave)
-    peaks, _ = find_peaks(np.append(wave, wave[-1] - 1.0), height=least, prominence=least)
-    return len(peaks) >= 2 and bool(wave[peaks[-1]] >= wave[peaks[0]])
+    wave = np.append(wave, wave[-1] - 1.0)  # one that ends within a wave has its peak too
+    peaks, _ = find_peaks(wave, height=least, prominence=least)
+    if len(peaks) < 2:
+        return False
+    first, *_, second = peak_widths(wave, peaks, rel_height=0.5)[0]
+    return bool(wave[peaks[-1]] >= wave[peaks[0]] or second > first)
 
 
 def _pure_late_r(times: np.ndarray, wave: np.ndarray) -> bool:

@@ -11,6 +11,9 @@ VELOCITY_WINDOW = 9  # ms, over which the derivative of a lead is fitted
 QRS_FRACTION = 0.04  # of the greatest spatial velocity: the edges of the QRS
 QUIET_BEFORE = 8  # ms below the threshold that end the search for the onset
 QUIET_AFTER = 14  # ms below it that end the search for the offset: a notched QRS slows down inside
+# A late R' of a bundle branch block comes after a stretch as quiet as the end of the QRS.
+LATE_FRACTION = 0.1  # of the greatest spatial velocity: no ST segment is as fast
+LATE_WITHIN = 50  # ms after the QRS has become quiet
 EARLIEST_T = 50.0  # ms from the end of the QRS to the earliest peak of T
 T_SMOOTHING = 6.0  # ms, standard deviation
 
@@ -62,7 +65,7 @@ def qrs(t_ms: Float[np.ndarray, " times"], ecg: Float[np.ndarray, "times leads"]
     # ahead of the first sample the leads count as constant, beyond the last one nothing is known
     ahead = np.append(speed[: top + 1][::-1] < threshold, np.ones(QUIET_BEFORE, bool))
     first = _quiet_from(ahead, QUIET_BEFORE)
-    last = _quiet_from(speed[top:] < threshold, QUIET_AFTER)
+    last = _offset_from(speed[top:], threshold)
     if first is None or last is None:
         raise NotMeasurable("the record ends before the QRS complex does")
     onset, offset = times[max(top - first, 0)], times[top + last]
@@ -144,6 +147,19 @@ def _spatial_velocity(signal: np.ndarray) -> np.ndarray:
     weights = places / np.sum(places**2)  # least-squares slope of a parabola over the window
     slope = correlate1d(signal, weights, axis=0, mode="nearest")
     return np.sqrt(np.sum(slope**2, axis=1))
+
+
+def _offset_from(speed: np.ndarray, threshold: float) -> int | None:
+    """First index from which the QRS stays quiet, and no late part of it follows; or None."""
+    quiet, late = speed < threshold, LATE_FRACTION * speed[0]
+    start = 0
+    while (found := _quiet_from(quiet[start:], QUIET_AFTER)) is not None:
+        start += found
+        loud = np.flatnonzero(speed[start : start + LATE_WITHIN] > late)
+        if len(loud) == 0:
+            return start
+        start += int(loud[-1])
+    return None
 
 
 def _quiet_from(quiet: np.ndarray, length: int) -> int | None:

@@ -94,13 +94,9 @@ class TorsoConductor(AbstractVolumeConductor):
         kept = _read(key) if self.keep else None
         if kept is not None:
             return LeadField(kept["field"], electrodes.names, str(kept["method"]))
-        if isinstance(mesh, Voxels):
-            sigma_i = np.repeat(sigma_i, TETRAHEDRA_PER_VOXEL, axis=0)
-            mesh = mesh.tetrahedra()
-        size = TorsoMesh(self.fine, self.coarse)
-        body = mesh_torso(torso, mesh, sigma_i, self.conductivities, size)
+        body, heart, sigma_i = self.elements(torso, mesh, sigma_i)
         field = element_lead_field(
-            body, mesh, sigma_i, electrodes, radius=self.electrode_radius, tissue=HEART
+            body, heart, sigma_i, electrodes, radius=self.electrode_radius, tissue=HEART
         )
         used = [TISSUES[k] for k in np.unique(body.tissue)]
         method = (
@@ -110,6 +106,22 @@ class TorsoConductor(AbstractVolumeConductor):
         if self.keep:
             _write(key, field, method)
         return LeadField(field, electrodes.names, method)
+
+    def elements(
+        self, torso: Torso, mesh: Mesh | Voxels, sigma_i: Float[np.ndarray, "elements 3 3"]
+    ) -> tuple[ConductorMesh, Mesh, Float[np.ndarray, "tetrahedra 3 3"]]:
+        """The body as tetrahedra, the heart as tetrahedra, and the heart's conductivity on them.
+
+        Args:
+            torso: around the heart.
+            mesh: the heart.
+            sigma_i: intracellular conductivity [elements, 3, 3], mS/mm.
+        """
+        if isinstance(mesh, Voxels):
+            sigma_i = np.repeat(sigma_i, TETRAHEDRA_PER_VOXEL, axis=0)
+            mesh = mesh.tetrahedra()
+        size = TorsoMesh(self.fine, self.coarse)
+        return mesh_torso(torso, mesh, sigma_i, self.conductivities, size), mesh, sigma_i
 
     def _hash(self, *parts: Any) -> str:
         digest = hashlib.sha256(repr((__version__, jax.tree.structure(self))).encode())

@@ -21,6 +21,14 @@ def voltage_colours() -> Any:
     return _trimmed("plasma", "voltage", *_TRIM)
 
 
+def potential_colours() -> Any:
+    """Matplotlib colour map of potentials around zero: blue negative, red positive."""
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
+
+    return ListedColormap(colormaps["RdBu_r"](np.linspace(0.06, 0.94, 255)), "potential")
+
+
 def colour_stops(colours: Any, count: int = 33) -> list[tuple[float, str]]:
     """Evenly spaced (position, hex colour) pairs of a colour map, as plotly wants them."""
     from matplotlib.colors import to_hex

@@ -2,18 +2,35 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 
-from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results._files import reserve
 
 COMPRESSED = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
-_VTK_TYPES = {4: 10, 8: 12}  # tetrahedra, hexahedra by their number of nodes
+_VTK_TYPES = {3: 5, 4: 10, 8: 12}  # triangles, tetrahedra, hexahedra by their number of nodes
 _STEP_CHUNK = 256  # steps a chunk of the small per-step arrays holds
+
+
+class HasCells(Protocol):
+    """What is written of a mesh: tetrahedra, voxels, or the triangles of a surface."""
+
+    @property
+    def points(self) -> np.ndarray:
+        """[nodes, 3] mm."""
+        ...
+
+    @property
+    def cells(self) -> np.ndarray:
+        """[elements, corners] indices into the points."""
+        ...
+
+    @property
+    def regions(self) -> np.ndarray:
+        """[elements] labels."""
+        ...
 
 
 def open_vtkhdf(path: Path, mode: str) -> h5py.File:
@@ -71,7 +88,7 @@ def static_field(name: str, values: Any, length: int, what: str) -> np.ndarray:
 
 def write_mesh(
     file: h5py.File,
-    mesh: Mesh | Voxels,
+    mesh: HasCells,
     cell_data: Mapping[str, np.ndarray],
     point_data: Mapping[str, np.ndarray],
 ) -> None:

@@ -1,4 +1,4 @@
-"""A short film of the transmembrane voltage on the surface of the heart."""
+"""A short film of a voltage on a surface: that of the heart, or the skin."""
 
 import errno
 import itertools
@@ -17,7 +17,7 @@ from cardiotwin.results._files import atomic_path
 from cardiotwin.results._palette import INK, VOLTAGE_RANGE, look_up, voltage_colours
 from cardiotwin.results._raster import paint
 from cardiotwin.results._stage import Drawing, Framing, View
-from cardiotwin.results._surface import outer_surface
+from cardiotwin.results._surface import Surface, outer_surface
 from cardiotwin.results.scene import default_views
 from cardiotwin.units import MS_PER_S
 
@@ -28,25 +28,27 @@ _DPI = 100
 
 def film(
     path: Path | str,
-    mesh: Mesh,
+    mesh: Mesh | Surface,
     frames: Iterable[tuple[float, np.ndarray]],
     *,
     views: Sequence[View] | None = None,
     rate_hz: float = 15.0,
     span_mv: tuple[float, float] = VOLTAGE_RANGE,
     title: str = "Transmembrane voltage",
+    colours: Any = None,
 ) -> Path:
-    """Film the transmembrane voltage on the surface, in fixed colours and with the time.
+    """Film a voltage on a surface, in fixed colours and with the time.
 
     Args:
         path: .mp4 (H.264), or .gif. Where ffmpeg does not run, a .gif takes the place of an .mp4.
-        mesh: points in mm.
-        frames: (time in ms, transmembrane voltage [nodes] in mV), one after the other; about 90
+        mesh: points in mm; of tetrahedra the boundary is shown.
+        frames: (time in ms, voltage [nodes] in mV), one after the other; about 90
             make a film of 6 s. They are drawn as they come, none is kept.
-        views: one or more directions; `default_views` when left out.
+        views: one or more directions; `default_views` when left out, which only a mesh has.
         rate_hz: frames a second.
         span_mv: voltages at the ends of the colour scale.
         title: over the picture.
+        colours: a colour map of `_palette`; that of the transmembrane voltage when left out.
 
     Returns:
         The path written.
@@ -62,13 +64,18 @@ def film(
         raise ValueError(f"no frame for the film {path}; expected one or more")
     if path.suffix != ".gif" and not _ffmpeg_runs():
         path = path.with_suffix(".gif")
-    views = tuple(default_views(mesh) if views is None else views)
-    surface = outer_surface(mesh)
+    if isinstance(mesh, Surface):
+        surface, views = mesh, tuple(views or ())
+    else:
+        surface = outer_surface(mesh)
+        views = tuple(default_views(mesh) if views is None else views)
+    if not views:
+        raise ValueError(f"no view for the film {path}; give one or more")
     framing = Framing.around(mesh.points, views, _VIEW_HEIGHT)
     nothing = np.zeros(len(mesh.points))
     seen = [Drawing.of_surface(surface, nothing, view).seen(framing) for view in views]
-    colours = voltage_colours()
-    card = _Card(views, framing, span_mv, title)
+    colours = voltage_colours() if colours is None else colours
+    card = _Card(views, framing, span_mv, title, colours)
     with atomic_path(path) as temporary, _encoder(temporary, card.size, rate_hz) as add:
         for time, v in itertools.chain([first], stream):
             values = np.asarray(v, np.float32)
@@ -95,6 +102,7 @@ class _Card:
         framing: Framing,
         span_mv: tuple[float, float],
         title: str,
+        colours: Any,
     ):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -125,7 +133,7 @@ class _Card:
                     color=INK,
                     ha=align,
                 )
-        _colour_bar(figure, (width - 84) / width, span_mv, framing.height, height)
+        _colour_bar(figure, (width - 84) / width, span_mv, framing.height, height, colours)
         self._time = figure.text(
             1 - _BAR / width,
             1 - 14 / height,
@@ -152,14 +160,20 @@ class _Card:
 
 
 def _colour_bar(
-    figure: Any, left: float, span_mv: tuple[float, float], tall: int, height: int
+    figure: Any,
+    left: float,
+    span_mv: tuple[float, float],
+    tall: int,
+    height: int,
+    colours: Any,
 ) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     axes = figure.add_axes((left, (_BOTTOM + 0.08 * tall) / height, 0.018, 0.84 * tall / height))
-    ticks = [t for t in np.arange(-200.0, 201.0, 20.0) if span_mv[0] <= t <= span_mv[1]]
-    bar = figure.colorbar(ScalarMappable(Normalize(*span_mv), voltage_colours()), axes, ticks=ticks)
+    spacing = 20.0 if np.ptp(span_mv) > 40.0 else 0.5 if np.ptp(span_mv) > 2.0 else 0.1
+    whole = np.arange(np.ceil(span_mv[0] / spacing), np.floor(span_mv[1] / spacing) + 1)
+    bar = figure.colorbar(ScalarMappable(Normalize(*span_mv), colours), axes, ticks=spacing * whole)
     bar.set_label("mV", size=9, color=INK)
     axes.tick_params(labelsize=8, colors=INK, length=2.5)
 

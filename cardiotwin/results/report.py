@@ -34,6 +34,8 @@ _CAPTIONS = {
     "activation": "Activation map",
     "action_potentials": "Action potentials",
     "fibre_angles": "Fibre angles across the walls",
+    "vcg": "Vectorcardiogram",
+    "body_surface": "Body-surface potentials",
 }
 # Keys of the summary with a place of their own; every other one gets a table further down.
 _PLACED = {"name", "status", "error", "warnings", "ecg", "environment", "timings_s", "command"}
@@ -93,8 +95,8 @@ def write_report(
             ``ecg`` (from `cardiotwin.ecg.features.measurements`), ``environment``, ``timings_s``
             and ``command`` have their own places; any other key becomes a table.
         figures: pictures in the order in which they appear, .png or .svg; the keys "ecg",
-            "activation", "action_potentials" and "fibre_angles" have captions, others are captions
-            themselves.
+            "activation", "action_potentials", "fibre_angles", "vcg" and "body_surface" have
+            captions, others are captions themselves.
         film: .mp4 or .gif.
         mesh: for the rotatable map, together with `activation_time`.
         activation_time: ms; NaN where a node never activated.

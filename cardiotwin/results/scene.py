@@ -151,10 +151,15 @@ class _Panel(NamedTuple):
 
 
 def _panel(
-    drawing: Drawing, framing: Framing, levels: np.ndarray, span: tuple[float, float]
+    drawing: Drawing,
+    framing: Framing,
+    levels: np.ndarray,
+    span: tuple[float, float],
+    scale: Any = None,
 ) -> _Panel:
     seen = drawing.seen(framing)
-    colours = look_up(activation_colours(), seen.weights @ drawing.values, span)
+    scale = activation_colours() if scale is None else scale
+    colours = look_up(scale, seen.weights @ drawing.values, span)
     picture = _raster.paint(seen, colours, *framing.samples)
     pieces = _surface.isochrones(drawing.points, drawing.facing(_GRAZING), drawing.values, levels)
     ends = framing.on_picture(pieces.reshape(-1, 3), drawing.view).reshape(-1, 2, 3)

@@ -18,12 +18,11 @@ from typing import Any
 import h5py
 import numpy as np
 
-from cardiotwin.anatomy.mesh import Mesh
-from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.results import xdmf
 from cardiotwin.results._files import FULL_ERRNOS, atomic_path, disk_full, reserve
 from cardiotwin.results._vtkhdf_layout import (
     COMPRESSED,
+    HasCells,
     dynamic_arrays,
     open_vtkhdf,
     static_field,
@@ -51,7 +50,7 @@ class VTKHDFWriter:
     def __init__(
         self,
         path: Path | str,
-        mesh: Mesh | Voxels,
+        mesh: HasCells,
         *,
         cell_data: Mapping[str, np.ndarray] | None = None,
         point_data: Mapping[str, np.ndarray] | None = None,
@@ -62,7 +61,8 @@ class VTKHDFWriter:
 
         Args:
             path: the .vtkhdf file; an existing one is replaced.
-            mesh: points in mm; its regions are stored as the cell array ``region``.
+            mesh: points in mm: tetrahedra, voxels or triangles; its regions are stored as the
+                cell array ``region``.
             cell_data: static fields [elements] or [elements, components], such as the fibres.
             point_data: static fields [nodes] or [nodes, components].
             round_to: spacing to which a field is rounded before it is stored; ``{"V": 1 / 64}``

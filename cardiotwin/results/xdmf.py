@@ -9,7 +9,7 @@ import numpy as np
 
 from cardiotwin.results._files import atomic_path
 
-_SHAPES = {4: "Tetrahedron", 8: "Hexahedron"}
+_SHAPES = {3: "Triangle", 4: "Tetrahedron", 8: "Hexahedron"}
 _KINDS = {1: "Scalar", 3: "Vector", 9: "Tensor"}
 _NUMBER_TYPES = {"f": "Float", "i": "Int", "u": "UInt"}
 
@@ -58,7 +58,8 @@ def write_sidecar(
         hdf_name: name of the VTKHDF file in the same folder.
         times: time of each step, ms.
         points: node coordinates [nodes, 3].
-        connectivity: node indices, flat, 4 of each tetrahedron or 8 of each hexahedron.
+        connectivity: node indices, flat, 3 of each triangle, 4 of each tetrahedron or 8 of each
+            hexahedron.
         elements: number of them.
         static: "Node" and "Cell" arrays that hold for all steps.
         dynamic: node arrays in which step i holds rows i * nodes to (i + 1) * nodes.

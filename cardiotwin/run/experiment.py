@@ -12,6 +12,7 @@ from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ecg.electrodes import Electrodes, read_electrodes
 from cardiotwin.ecg.leadfield import AbstractVolumeConductor, LeadField, UnboundedConductor
 from cardiotwin.ecg.thorax import Thorax
+from cardiotwin.ecg.torso_conductor import TorsoConductor
 from cardiotwin.numerics.partition import check_method
 from cardiotwin.propagation.devices import find_devices
 from cardiotwin.propagation.scheme import AbstractScheme, Godunov
@@ -155,6 +156,9 @@ class Output:
         figures: write PNG figures.
         film: write a film of the voltage; it needs frames.
         report: write the HTML report.
+        body_surface: solve for the potential of the whole skin at every frame: maps, a film and a
+            file for ParaView; it needs frames, and a body of finite elements (leads=torso).
+        body_surface_at: instants of the maps; chosen from the beat when left out.
         checkpoint_seconds: wall time between checkpoints; 0 for none.
     """
 
@@ -168,6 +172,8 @@ class Output:
         figures: bool = True,
         film: bool = True,
         report: bool = True,
+        body_surface: bool = False,
+        body_surface_at: Sequence[Milliseconds] | None = None,
         checkpoint_seconds: float = 60.0,
     ):
         if not (0 <= frames_every < np.inf and 0 <= checkpoint_seconds < np.inf):
@@ -179,6 +185,12 @@ class Output:
         self.frames_every = frames_every
         self.probes = None if probes is None else tuple(probes)
         self.wfdb, self.figures, self.film, self.report = wfdb, figures, film, report
+        self.body_surface = body_surface
+        self.body_surface_at = None if body_surface_at is None else tuple(body_surface_at)
+        if body_surface and not frames_every:
+            raise ValueError(
+                "Output: body_surface draws the frames, but frames_every is 0; give 5 ms or less."
+            )
         self.checkpoint_seconds = checkpoint_seconds
 
 
@@ -198,7 +210,8 @@ class Experiment:
         calibration: what `cardiotwin calibrate` fits; other commands leave it alone.
 
     Raises:
-        ValueError: frames are asked for at times that the solver does not stop at.
+        ValueError: frames are asked for at times that the solver does not stop at, or maps of a
+            skin that is not there.
     """
 
     def __init__(
@@ -227,6 +240,13 @@ class Experiment:
             raise ValueError(
                 f"output.frames_every = {self.output.frames_every:g} ms is not a multiple of "
                 f"solver.every = {self.solver.every:g} ms; give a multiple, or 0 for no frames."
+            )
+
+        conductor = None if leads is None else leads.conductor
+        if self.output.body_surface and not isinstance(conductor, TorsoConductor):
+            raise ValueError(
+                "output.body_surface needs a body of finite elements; give leads=torso or "
+                "leads=dalhousie, or leave body_surface out."
             )
 
     def twin(self) -> Twin:

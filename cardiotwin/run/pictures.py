@@ -9,21 +9,26 @@ import numpy as np
 
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import as_tetrahedra
+from cardiotwin.ecg.delineation import baseline
 from cardiotwin.ecg.leads import LEAD_NAMES
+from cardiotwin.ecg.skin_potentials import skin_potentials
+from cardiotwin.ecg.vcg import vectorcardiogram
 from cardiotwin.twin import Twin, has_walls, wall_angles
 
 from .experiment import Experiment
 from .journal import Journal
 from .recorder import FRAMES, Recorder
 
-ACTIVATION, ECG, ACTION_POTENTIALS, FIBRES, FILM, REPORT = (
+ACTIVATION, ECG, VCG, ACTION_POTENTIALS, FIBRES, FILM, REPORT = (
     "activation.png",
     "ecg.png",
+    "vcg.png",
     "action_potentials.png",
     "fibre_angles.png",
     "beat.mp4",
     "report.html",
 )
+BODY_SURFACE = "body_surface.png"
 
 
 def draw(
@@ -53,6 +58,9 @@ def draw(
         if has_walls(twin):
             work = partial(_fibre_angles, experiment, folder, twin, found)
             attempt("fibre_angles", "fibre angles", work)
+    if output.body_surface:
+        work = partial(_body_surface, experiment, folder, twin, found)
+        attempt("body_surface", "body-surface potentials", work)
     if output.film and output.frames_every:
         attempt("film", "film", lambda: _film(folder, mesh))
     if output.report:
@@ -86,6 +94,8 @@ def _figures(attempt, experiment, folder, mesh, times, recorder, found) -> None:
                 measurements=spoken(found["ecg"]),
             ),
         )
+        if found["ecg"]["qrs_duration_ms"] is not None:
+            attempt("vcg", "vectorcardiogram", lambda: _loops(folder, recorder, found["ecg"]))
     probes = recorder.probes
     if probes is not None:
         attempt(
@@ -112,6 +122,53 @@ def _fibre_angles(experiment: Experiment, folder: Path, twin: Twin, found: dict)
     if any(errors.values()):
         found["fibres"] = errors
     return fibre_angles(folder / FIBRES, profiles)
+
+
+def _loops(folder: Path, recorder: Recorder, found: dict) -> Path:
+    from cardiotwin.results.vcg_figures import vcg_loops
+
+    onset, offset, end = (found[f"{key}_ms"] for key in ("qrs_onset", "qrs_offset", "t_end"))
+    signal: Any = recorder.ecg
+    signal = signal - baseline(recorder.times, signal, onset)
+    return vcg_loops(
+        folder / VCG,
+        recorder.times,
+        np.asarray(vectorcardiogram(signal, LEAD_NAMES)),
+        qrs=(onset, offset),
+        t_wave=None if end is None else (offset, end),
+        title="Vectorcardiogram (Kors)",
+    )
+
+
+def _body_surface(experiment: Experiment, folder: Path, twin: Twin, found: dict) -> Path:
+    """Maps, film and file of the potentials of the whole skin."""
+    from cardiotwin.results.body_maps import BodyMaps, body_film, body_map, write_body_maps
+    from cardiotwin.results.vtkhdf import read_steps
+
+    assert experiment.leads is not None
+    conductor: Any = experiment.leads.conductor
+    sigma_i = np.asarray(twin.tissue.intracellular_tensor())
+    with read_steps(folder / FRAMES) as steps:
+        times = steps.times
+        voltage = np.stack([v for _, v in steps.frames("V")])
+    torso, potentials = skin_potentials(conductor, twin.mesh, sigma_i, voltage)
+    skin = torso.skin
+    maps = BodyMaps(skin.points, skin.triangles, torso.frame, times, potentials)
+    write_body_maps(folder / "body_surface.vtkhdf", maps)
+    if experiment.output.film:
+        body_film(folder / "body_surface.mp4", maps)
+    instants = experiment.output.body_surface_at or _instants(found["ecg"], maps.t_ms)
+    placed = experiment.leads.electrodes(twin.mesh, twin.anatomy.electrodes)
+    return body_map(folder / BODY_SURFACE, maps, instants, electrodes=placed.positions)
+
+
+def _instants(ecg: dict[str, Any] | None, times: np.ndarray) -> list[float]:
+    """Three quarters of the QRS and the peak of the T wave, or quarters of what there is."""
+    if ecg is None or ecg["qrs_duration_ms"] is None:
+        return [float(t) for t in times[0] + np.ptp(times) * np.array([0.25, 0.5, 0.75])]
+    shares = (0.25, 0.5, 0.75)
+    chosen = [ecg["qrs_onset_ms"] + share * ecg["qrs_duration_ms"] for share in shares]
+    return chosen if ecg["t_peak_ms"] is None else [*chosen, ecg["t_peak_ms"]]
 
 
 def _film(folder: Path, mesh: Mesh) -> Path:

@@ -40,7 +40,7 @@ class ConductionSystem(eqx.Module):
         his_delay: from the His bundle to the root of each network, or one for all; inf where the
             bundle branch is blocked.
         antegrade: delay from network to muscle.
-        retrograde: delay from muscle to network.
+        retrograde: delay from muscle to network; inf where muscle does not enter the networks.
 
     Raises:
         ValueError: no network, a speed that is not positive, a negative delay, or a number of
@@ -67,12 +67,16 @@ class ConductionSystem(eqx.Module):
             raise ValueError("ConductionSystem: no networks; give at least one.")
         if not (np.isfinite(speed) and speed > 0):
             raise ValueError(f"ConductionSystem: speed is {speed} m/s; give a positive number.")
-        for name, delay in (("antegrade", antegrade), ("retrograde", retrograde)):
-            if not (np.isfinite(delay) and delay >= 0):
-                raise ValueError(
-                    f"ConductionSystem: the {name} delay is {delay} ms; give a number that is not "
-                    "negative."
-                )
+        if not (np.isfinite(antegrade) and antegrade >= 0):
+            raise ValueError(
+                f"ConductionSystem: the antegrade delay is {antegrade} ms; give a number that is "
+                "not negative."
+            )
+        if not retrograde >= 0:
+            raise ValueError(
+                f"ConductionSystem: the retrograde delay is {retrograde} ms; give a number that is "
+                "not negative, or inf where muscle does not enter the networks."
+            )
         delays = np.atleast_1d(np.asarray(his_delay, float))
         if delays.size not in (1, len(self.networks)) or not np.all(delays >= 0):
             raise ValueError(

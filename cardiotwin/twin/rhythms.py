@@ -90,7 +90,8 @@ class PurkinjeRhythm(eqx.Module):
         speed: along the networks.
         his_delay: from the His bundle to the root of every network.
         antegrade: delay at a junction from network to muscle.
-        retrograde: delay at a junction from muscle to network.
+        retrograde: delay at a junction from muscle to network; inf where muscle does not enter
+            the networks, so that all of a blocked branch's network stays silent.
         block: "lv" or "rv", the bundle branch that is blocked.
         radius: nodes this near to a junction are stimulated, and at least the nearest four.
         delay: time at which the His bundle fires.
