@@ -280,11 +280,12 @@ def test_laplace_is_exact_for_a_linear_model(linear):
     np.testing.assert_allclose(np.cov(drawn.latents.T), covariance, atol=0.02)
     low, high = drawn.interval()
     assert (low[:3] < TRUTH).all()
-    assert (TRUTH < high[:3]).all()
+    assert (high[:3] > TRUTH).all()
     # the evidence against the integral over the prior of the likelihood, by sampling around it
-    weight = np.random.default_rng(0).standard_normal((20_000, 4)) @ np.linalg.cholesky(
-        1.5 * covariance
-    ).T
+    weight = (
+        np.random.default_rng(0).standard_normal((20_000, 4))
+        @ np.linalg.cholesky(1.5 * covariance).T
+    )
     inverse = np.linalg.inv(1.5 * covariance)
     log_q = -0.5 * np.einsum("di,ij,dj->d", weight, inverse, weight)
     log_q += 0.5 * np.linalg.slogdet(inverse)[1]
@@ -356,9 +357,7 @@ def test_a_stopped_calibration_goes_on_and_another_problem_is_refused(linear, tm
     with pytest.raises(Stopped):
         calibrate(model, TIMES, observed, NAMES, FREE, log=stop, **how)
     seen = []
-    again = calibrate(
-        model, TIMES, observed, NAMES, FREE, resume=True, log=seen.append, **how
-    )
+    again = calibrate(model, TIMES, observed, NAMES, FREE, resume=True, log=seen.append, **how)
     assert {entry.get("start") for entry in seen} == {1, 2}  # the first was kept
     np.testing.assert_array_equal(again.minima.latents, whole.minima.latents)
     lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
@@ -374,10 +373,10 @@ def test_evaluations_that_are_not_numbers_do_not_end_a_fit():
     assert not np.isfinite(Shifted(jnp.asarray(-3.0))()).any()
     found = calibrate(model, TIMES, observed, NAMES, free, method=Method(screened=60, starts=2))
     assert float(found.model.when) == pytest.approx(12.0, abs=0.5)
-    objective = found.objective
+    never = Unknowns(model, [Free("when", lambda m: m.when, Normal(-50.0, 1.0))])
+    hopeless = Objective(model, never, found.objective.loss)
     with pytest.raises(ValueError, match="none of 3 draws"):
-        never = [Free("when", lambda m: m.when, Normal(-50.0, 1.0))]
-        screen(Objective(model, Unknowns(model, never), objective.loss), 3)
+        screen(hopeless, 3)
 
 
 def test_a_hopeless_fit_is_told():
