@@ -185,6 +185,26 @@ def test_soft_measurements_are_near_the_exact_ones(soft, onset):
     np.testing.assert_allclose(found["r_share"], share, atol=0.02)
 
 
+def test_a_late_second_r_belongs_to_the_qrs(soft):
+    # 20 ms of rest after the QRS of 90 ms, then an R' of 50 ms in V1
+    late = beat(T, onset=120.0)
+    late[:, LEAD_NAMES.index("V1")] += 0.7 * bump(T, 230.0, 280.0)
+    usual, found = measurements(T, beat(T, onset=120.0)), measurements(T, late)
+    assert usual["qrs_duration_ms"] == pytest.approx(90.0, abs=8.0)
+    assert found["qrs_duration_ms"] == pytest.approx(160.0, abs=8.0)
+    assert found["bundle_branch_block"]["rbbb"]["late_r_in_v1_or_v2"]
+    assert not usual["bundle_branch_block"]["rbbb"]["late_r_in_v1_or_v2"]
+    both = (soft(jnp.asarray(late), 900.0)["qrs_duration_ms"], found["qrs_duration_ms"])
+    assert float(both[0]) == pytest.approx(both[1], abs=3.0)
+
+
+def test_times_of_a_flat_t_wave_count_for_nothing(soft):
+    ecg = beat(T, onset=120.0)
+    assert float(soft(jnp.asarray(ecg), 900.0)["t_confidence"]) > 0.9
+    t_wave = (T >= 330.0)[:, None]
+    assert float(soft(jnp.asarray(np.where(t_wave, 0.1 * ecg, ecg)), 900.0)["t_confidence"]) < 0.1
+
+
 def test_soft_measurements_see_a_longer_qrs(soft):
     def lasting(duration):
         found = soft(jnp.asarray(left_block(duration)), 900.0)

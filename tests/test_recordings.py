@@ -216,6 +216,15 @@ def test_a_rate_that_no_heart_has(sound):
     assert "sampling rate" in kinds(long)
 
 
+@pytest.mark.parametrize(("factor", "way"), [(0.5, "short"), (2.0, "long")])
+def test_a_rate_that_is_wrong_by_two(sound, factor, way):
+    wrong = Recording(sound.t_ms * factor, sound.ecg, LEAD_NAMES)
+    (flaw,) = [f for f in check_recording(wrong) if f.kind == "sampling rate"]
+    assert not flaw.fatal  # a heart may have it
+    assert f"very {way}" in flaw.message
+    assert "sampling rate" not in kinds(sound)
+
+
 # --- files -------------------------------------------------------------------------------------
 
 

@@ -5,9 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from cardiotwin.ecg.delineation import COARSEST_STEP
+from cardiotwin.ecg.features import measurements
+from cardiotwin.ecg.filters import BANDS, ECGFilter
 from cardiotwin.ecg.leads import LEAD_NAMES
 from cardiotwin.ecg.recordings import Recording
-from cardiotwin.ecg.signals import r_peaks
+from cardiotwin.ecg.signals import median_beat, r_peaks
 from cardiotwin.units import MS_PER_MIN, MS_PER_S
 
 FLAT_RANGE = 0.02  # mV peak to peak between beats and over beats: below it a lead is not connected
@@ -19,6 +21,9 @@ HELD_MS = 40.0  # for which no lead changes: the device filled a gap
 BALANCE = 0.15  # of the limb leads' own size, that may be left of I + III - II
 LEAST_RR = 90.0  # ms between beats: shorter than any heart's, to see rates that are too high
 RATES = (25.0, 250.0)  # beats a minute that a heart with a QRS can have
+# Of a rate that is wrong by two. QRS and QTcF were 77 to 153 and 340 to 469 ms in 16 recordings.
+SHORT_QRS, SHORT_QTC = 60.0, 310.0  # ms, either of them
+LONG_QRS, LONG_QTC = 140.0, 510.0  # ms, both of them
 OPPOSED = -0.35  # correlation of I with V5 + V6; 0.4 to 1 in 15 recordings with leads in place
 MAINS = (50.0, 60.0)  # Hz
 MAINS_SIZE = 0.03  # mV, amplitude of the mains from which on it is named
@@ -279,9 +284,33 @@ def _beats(recording: Recording) -> list[Flaw]:
         return []
     rate = MS_PER_MIN / float(np.median(np.diff(peaks)))
     if RATES[0] <= rate <= RATES[1]:
-        return []
+        return _durations(recording)
     text = (
         f"{rate:.0f} beats a minute; expected {RATES[0]:g} to {RATES[1]:g}. Is the sampling rate "
         "in the header right?"
+    )
+    return [Flaw("sampling rate", (), text, False)]
+
+
+def _durations(recording: Recording) -> list[Flaw]:
+    """QRS and QT that hardly any heart has, as where the sampling rate is wrong by two."""
+    low, high = BANDS["measurement"]
+    step = float(np.median(np.diff(recording.t_ms)))
+    band = ECGFilter(low, min(high, 0.4 * MS_PER_S / step))
+    beat = median_beat(recording.t_ms, np.asarray(band(recording.t_ms, recording.ecg)))
+    found = measurements(beat.t_ms, beat.ecg, recording.names, beat.rr_ms)
+    qrs, qtc = found["qrs_duration_ms"], found["qtc_fridericia_ms"]
+    if qrs is None or qtc is None:
+        return []
+    if qrs < SHORT_QRS or qtc < SHORT_QTC:
+        way, cause = "short", "too high"
+    elif qrs > LONG_QRS and qtc > LONG_QTC:
+        way, cause = "long", "too low"
+    else:
+        return []
+    text = (
+        f"QRS {qrs:.0f} ms and QTc {qtc:.0f} ms (Fridericia) at {found['heart_rate_bpm']:.0f} "
+        f"beats a minute are very {way}: is the sampling rate in the header {cause}, or is it the "
+        "heart?"
     )
     return [Flaw("sampling rate", (), text, False)]

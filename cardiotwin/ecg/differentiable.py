@@ -13,13 +13,20 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from cardiotwin.ecg import bundle_branch, delineation, features
-from cardiotwin.ecg.delineation import QRS_FRACTION, QUIET_AFTER, QUIET_BEFORE
+from cardiotwin.ecg.delineation import (
+    LATE_FRACTION,
+    LATE_WITHIN,
+    QRS_FRACTION,
+    QUIET_AFTER,
+    QUIET_BEFORE,
+)
 from cardiotwin.ecg.leads import LEAD_NAMES
 from cardiotwin.ecg.vcg import VCG_SOURCES, loop_area, vectorcardiogram
 from cardiotwin.units import MS_PER_MIN, MS_PER_S
 
 EXTREME = 0.01  # of a wave's size: what lies so near to its extreme counts as extreme
 INSIDE = 0.5  # ms, width of the soft edges of the QRS
+FLAT_T = 0.05  # mV, of the root mean square over the leads: a T wave less high has no sure end
 TINY = 1e-12
 
 
@@ -43,9 +50,10 @@ def soft_measurements(
         Scalars under the keys of `measurements`: `qrs_onset_ms`, `qrs_offset_ms`,
         `qrs_duration_ms`, `qrs_area_uvs`, `qrs_axis_deg`, `t_peak_ms`, `t_end_ms`, `qt_ms`,
         `tpeak_tend_ms` and, with `rr_ms`, `heart_rate_bpm`, `qtc_bazett_ms`,
-        `qtc_fridericia_ms`; vectors `r_mv`, `s_mv` [leads], `r_share` [6]; `qrs_energy_ms`, the
-        time from 5 to 95 % of the energy of the leads' slopes in the QRS, smoother still; and
-        `lbbb_score`, `rbbb_score` from 0 to 1, which leave out notches.
+        `qtc_fridericia_ms`; `t_confidence` from 0 (T so flat that its times mean nothing) to 1, a
+        weight for them in a loss; vectors `r_mv`, `s_mv` [leads], `r_share` [6];
+        `qrs_energy_ms`, the time from 5 to 95 % of the energy of the leads' slopes in the QRS,
+        smoother still; and `lbbb_score`, `rbbb_score` from 0 to 1, which leave out notches.
 
     Raises:
         ValueError: for missing leads, shapes that do not fit and steps that are too long.
@@ -126,8 +134,9 @@ def _soft_qrs(times: Array, speed: Array, step: float) -> tuple[Array, Array, Ar
     index = jnp.arange(count)
     ahead = _running_max(speed[::-1], round(QUIET_BEFORE / step), 0.0)[::-1]
     behind = _running_max(speed, round(QUIET_AFTER / step), speed[-1])
+    late = _running_max(speed, round(LATE_WITHIN / step), 0.0) > LATE_FRACTION * peak
     first = jnp.max(jnp.where((ahead < threshold) & (index < top), index, -1))
-    last = jnp.min(jnp.where((behind < threshold) & (index > top), index, count - 1))
+    last = jnp.min(jnp.where((behind < threshold) & ~late & (index > top), index, count - 1))
     # a beat that starts with the first sample has its onset there
     onset = times[jnp.maximum(first, 0)] + jnp.where(
         first < 0, 0.0, step * _crossing(speed, first, first + 1, threshold)
@@ -202,14 +211,19 @@ def _soft_t(
     window = _window(times, offset + delineation.EARLIEST_T, end)
     hill = height * window
     weight = jax.nn.softmax(hill / (EXTREME * jnp.max(hill)) + jnp.log(window + TINY))
-    peak = jnp.sum(weight * times)
+    peak, top = jnp.sum(weight * times), jnp.sum(weight * height)
     after = window * jax.nn.sigmoid((times - peak) / 2.0)
     slope: Any = jnp.gradient(height, step)
     steepest = jnp.max(-slope * after)
     weight = jax.nn.softmax(-slope * after / (EXTREME * steepest) + jnp.log(after + TINY))
     at, high, fall = (jnp.sum(weight * x) for x in (times, height, -slope))
     floor = -_soft_maximum(-height, after, jnp.max(hill))
-    return {"t_peak_ms": peak, "t_end_ms": at + (high - floor) / fall}
+    confidence = jax.nn.sigmoid((top - floor - FLAT_T) / (0.2 * FLAT_T))
+    return {
+        "t_peak_ms": peak,
+        "t_end_ms": at + (high - floor) / fall,
+        "t_confidence": confidence,
+    }
 
 
 def _smoothed(values: Array, step: float) -> Array:

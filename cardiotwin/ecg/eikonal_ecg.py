@@ -230,7 +230,8 @@ class EikonalECG(eqx.Module):
         if duration is not None:
             duration = jnp.asarray(duration, dtype)
         since = jnp.asarray(t_ms, dtype)[:, None] - activation[None]
-        voltage = self.action(since, duration, np.sqrt(self.smoothing) * self.spread(activation))
+        share = jnp.sqrt(jnp.asarray(self.smoothing, dtype))  # traced where the ECG is an argument
+        voltage = self.action(since, duration, share * self.spread(activation))
         # fronts of 100 mV leave 1 mV: without the mean the sum cancels less
         voltage = voltage - jnp.mean(voltage, axis=1, keepdims=True)
         return jnp.matmul(voltage, self.field.T, precision=jax.lax.Precision.HIGHEST)

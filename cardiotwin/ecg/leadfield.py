@@ -13,12 +13,13 @@ import equinox as eqx
 import numpy as np
 from jaxtyping import Float
 
-from cardiotwin._types import Millimetres, MillisiemensPerMillimetre
+from cardiotwin._types import Millimetres, MillisiemensPerMillimetre, type_array
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.voxels import TETRAHEDRA_PER_VOXEL, Voxels
 from cardiotwin.ecg.clearance import check_clearance
 from cardiotwin.ecg.electrodes import Electrodes
 from cardiotwin.ecg.thorax import Thorax, place_electrodes
+from cardiotwin.numerics.concrete import library
 from cardiotwin.numerics.fem import p1_geometry
 
 # Four-point rule on the tetrahedron, exact for quadratics (Keast, Comput. Methods Appl. Mech. Eng.
@@ -173,17 +174,25 @@ def unbounded_lead_field(
         dipoles = np.einsum("e,eij,eaj->eai", -volumes, sigma_i[part], gradients)
         samples = np.einsum("qa,eai->qei", QUADRATURE, mesh.points[cells])
         for row, electrode in zip(field, electrodes.positions, strict=True):
-            slope = _mean_green_gradient(samples, electrode) / (4.0 * np.pi * sigma_medium)
+            slope = mean_green_gradient(samples, electrode) / (4.0 * np.pi * sigma_medium)
             entries = np.einsum("eai,ei->ea", dipoles, slope)
             row += np.bincount(cells.ravel(), entries.ravel(), minlength=len(row))
     return field
 
 
-def _mean_green_gradient(samples: np.ndarray, electrode: np.ndarray) -> np.ndarray:
-    """Mean over the quadrature points [4, elements, 3] of the gradient of 1 / |electrode - y|."""
-    towards = electrode - samples
-    distance_2 = np.einsum("qei,qei->qe", towards, towards)
-    return np.einsum("qei,qe->ei", towards, distance_2**-1.5) / len(samples)
+def mean_green_gradient(
+    samples: Float[type_array, "4 elements 3"], electrode: Float[type_array, " 3"]
+) -> Float[type_array, "elements 3"]:
+    """Mean over the quadrature points of the gradient of 1 / |electrode - y|, 1/mm2.
+
+    Args:
+        samples: [4, elements, 3] points y, mm.
+        electrode: [3] mm.
+    """
+    xp = library(samples, electrode)
+    towards = electrode[None, None] - samples
+    distance_2 = xp.einsum("qei,qei->qe", towards, towards)
+    return xp.einsum("qei,qe->ei", towards, distance_2**-1.5) / len(samples)
 
 
 def check_conductivity(mesh: Mesh | Voxels, sigma_i: np.ndarray) -> None:
