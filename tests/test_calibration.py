@@ -11,8 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cardiotwin.anatomy.idealised import BiventricleShape, biventricle
+from cardiotwin.ecg.eikonal_ecg import EikonalECG
+from cardiotwin.ecg.leadfield import unbounded_lead_field
+from cardiotwin.ecg.leads import LEAD_NAMES, twelve_leads
+from cardiotwin.ecg.thorax import place_electrodes
 from cardiotwin.inference import (
     Correlation,
+    EikonalBeat,
     Free,
     InDisc,
     LogNormal,
@@ -26,6 +32,7 @@ from cardiotwin.inference import (
     Wasserstein,
     Waveform,
     calibrate,
+    calibrate_qrs,
     ensemble,
     first_order,
     information,
@@ -33,13 +40,20 @@ from cardiotwin.inference import (
     least_squares,
     nuts,
 )
+from cardiotwin.inference.losses import amplitude
 from cardiotwin.inference.objective import jacobian, slopes
 from cardiotwin.inference.optimise import screen, spread_out
+from cardiotwin.inference.qrs import with_places
+from cardiotwin.inference.roots import CANDIDATES, with_roots
+from cardiotwin.inference.search import endocardial_candidates, search_roots, travel_times
 from cardiotwin.inference.uncertainty import (
     field_spread,
     most_ambiguous,
     null_field,
 )
+from cardiotwin.tissue.places import VentricularSite
+from cardiotwin.twin import Anatomy, FastEndocardium, Myocardium, RuleBasedFibres
+from cardiotwin.twin.eikonal import EikonalHeart
 
 TIMES = np.arange(0.0, 60.0, 2.0)
 NAMES = ("V1", "V2", "V3")
@@ -411,3 +425,78 @@ def test_starts_lie_apart():
     latents = np.array([[0.0, 0.0], [0.1, 0.0], [1.0, 1.0], [0.0, 0.05]])
     np.testing.assert_array_equal(spread_out(latents, 2), latents[[0, 2]])
     assert len(spread_out(latents, 3)) == 3
+
+
+@pytest.fixture(scope="module")
+def small_beat():
+    """A small heart of 1,700 nodes with three root nodes, in two electrodes of an open space."""
+    k = 0.5
+    shape = BiventricleShape(
+        (25.0 * k, 25.0 * k, 65.0 * k), 7.0, (30.0 * k, 41.0 * k, 56.0 * k), 30.0 * k, 4.5, 17.0 * k
+    )
+    anatomy = Anatomy(biventricle(3.5, shape=shape))
+    fibres = RuleBasedFibres().on(anatomy)
+    layers = Myocardium(endocardium=FastEndocardium(velocity=1.2)).layers(anatomy)
+    heart = EikonalHeart.of(anatomy, fibres, layers, CANDIDATES[:3]).astype(jnp.float32)
+    electrodes = place_electrodes(anatomy.mesh)
+    axis = np.asarray(fibres.fibre)
+    sigma = 0.04 * np.eye(3) + 0.26 * axis[:, :, None] * axis[:, None, :]
+    field = np.asarray(unbounded_lead_field(anatomy.mesh, sigma, electrodes))
+    leads = np.asarray(twelve_leads(field.T, electrodes.names)).T
+    times = jnp.arange(-4.0, 60.0, 2.0, dtype=jnp.float32)
+    return EikonalBeat(heart, EikonalECG(anatomy.mesh, leads), jnp.float32(0.0), None, times)
+
+
+@pytest.fixture(scope="module")
+def searched(small_beat):
+    """Candidates, travel times, and the ECG of two of them with slower velocities."""
+    candidates = endocardial_candidates(24)
+    travel = travel_times(small_beat, candidates)
+    times = jnp.minimum(travel[3] / 0.8 + 6.0, travel[17] / 0.8)
+    observed = np.asarray(small_beat.ecg(small_beat.t_ms, times), float)
+    return candidates, travel, observed
+
+
+def test_travel_times_are_those_of_one_root_node(small_beat, searched):
+    candidates, travel, _ = searched
+    one = jax.tree.map(lambda x: x[4:5], candidates)
+    np.testing.assert_allclose(with_places(small_beat, one).activation(), travel[4], atol=1e-3)
+
+
+def test_search_finds_the_root_nodes_and_the_speed_among_candidates(small_beat, searched):
+    candidates, travel, observed = searched
+    t_ms = np.asarray(small_beat.t_ms, float)
+    loss = Waveform(t_ms, observed, LEAD_NAMES).softened(0.3, 10.0)
+    how = {"candidates": candidates, "travel": travel, "onsets": (0.0, 6.0), "speeds": (0.8, 1.0)}
+    found = search_roots(small_beat, loss, 2, attempts=4, **how)
+    best = found.places[0]
+    assert found.costs[0] < 0.05  # rounding of float32; one place off costs tens
+    assert found.speeds[0] == 0.8
+    np.testing.assert_allclose(best.disc, candidates.disc[jnp.array([3, 17])])
+    np.testing.assert_allclose(best.onset, [6.0, 0.0])
+    assert list(found.costs) == sorted(found.costs)
+    with pytest.raises(ValueError, match="among 24"):
+        search_roots(small_beat, loss, 25, **how)
+
+
+@pytest.mark.slow
+def test_a_qrs_complex_gives_back_its_map(small_beat, tmp_path):
+    """Truth off the candidates, with noise and model error; evidence chooses two root nodes."""
+    sites = [
+        VentricularSite("lv", 0.5, 20.0, onset=3.0),
+        VentricularSite("rv", 0.4, 150.0, onset=8.0),
+    ]
+    truth = with_roots(small_beat, sites)
+    clean = np.asarray(truth(), float)
+    t_ms, noise = np.asarray(small_beat.t_ms, float), Noise(0.01, 0.03)
+    observed = clean + noise.sample(t_ms, amplitude(clean), 12, seed=1)
+    how = {"counts": (1, 2, 3), "noise": noise, "folder": tmp_path}
+    found = calibrate_qrs(small_beat, t_ms, observed, LEAD_NAMES, **how)
+    assert found.best.correlation() > 0.97
+    assert len(found.best.model.roots.onset) in (2, 3)
+    assert found.log_evidence[1] < -10.0
+    exact = np.asarray(truth.activation(), float)
+    error = np.asarray(found.best.model.activation(), float) - exact
+    assert np.sqrt(np.mean(error**2)) < 6.0
+    again = calibrate_qrs(small_beat, t_ms, observed, LEAD_NAMES, resume=True, **how)
+    np.testing.assert_array_equal(again.best.latent, found.best.latent)

@@ -161,7 +161,9 @@ def calibrate(
     loss = Waveform(t_ms, observed, names) if loss is None else loss
     objective = Objective(model, Unknowns(model, free), loss, predict)
     _check_shape(objective, observed)
-    keeper = _Keeper(folder, _fingerprint(objective, method, observed), resume, log)
+    whole = objective.model, objective.unknowns, objective.loss, observed
+    key = fingerprint(whole, repr((method, objective.unknowns.labels)))
+    keeper = _Keeper(folder, key, resume, log)
     own = objective.unknowns.start(model)
     begins = _begins(objective, method, own, starts, keeper)
     minima = _descents(objective, method, begins, keeper)
@@ -304,16 +306,20 @@ def _tagged(log: Log, **tags: Any) -> Log:
     return lambda entry: log({**tags, **entry})
 
 
-def _fingerprint(objective: Objective, method: Method, observed: np.ndarray) -> str:
-    """What must agree for a run to go on from another's state."""
-    digest = hashlib.sha256()
-    arrays = jax.tree.leaves(
-        eqx.filter((objective.model, objective.unknowns, objective.loss), eqx.is_array_like)
-    )
-    for array in (*arrays, observed):
+def fingerprint(whole: Any, words: str) -> str:
+    """What must agree for a run to go on from another's state: all arrays, and some words."""
+    digest = hashlib.sha256(words.encode())
+    for array in jax.tree.leaves(eqx.filter(whole, eqx.is_array_like)):
         digest.update(np.ascontiguousarray(array).tobytes())
-    digest.update(repr((method, objective.unknowns.labels)).encode())
     return digest.hexdigest()
+
+
+def write_arrays(path: Path, **arrays: Any) -> None:
+    """Arrays in an .npz file, whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        np.savez(file, **arrays)
+    os.replace(partial, path)
 
 
 class _Keeper:
@@ -354,12 +360,8 @@ class _Keeper:
         if self.folder is None:
             return
         seconds = self.seconds + time.perf_counter() - self._began
-        partial = self.folder / (STATE + ".partial")
-        with partial.open("wb") as file:
-            np.savez(
-                file, key=self.key, evaluations=self.evaluations, seconds=seconds, **self._state
-            )
-        os.replace(partial, self.folder / STATE)
+        told = {"key": self.key, "evaluations": self.evaluations, "seconds": seconds}
+        write_arrays(self.folder / STATE, **told, **self._state)
 
     def count(self, derivatives: int, values: int) -> None:
         self.evaluations = (self.evaluations[0] + derivatives, self.evaluations[1] + values)

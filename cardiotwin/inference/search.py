@@ -2,7 +2,8 @@
 
 The eikonal times of several root nodes are the least of the times of each alone. So the travel
 times from every candidate are worked out once, and a combination with onsets costs a minimum and
-an ECG. The velocities are held meanwhile; the descents that follow move them.
+an ECG. A factor on all velocities divides the travel times, so it is searched too; the ratios of
+the velocities are held, and move in the descents that follow.
 """
 
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from .losses import AbstractLoss
 from .optimise import Log, quiet
 
 ONSETS = (0.0, 6.0, 12.0, 20.0, 30.0)  # ms that are tried
+SPEEDS = (0.6, 0.7, 0.8, 0.9, 1.0, 1.15, 1.3)  # factors on all velocities that are tried
 GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
 
 
@@ -30,12 +32,14 @@ class Found(NamedTuple):
 
     Attributes:
         places: each with all its root nodes.
+        speeds: factor on all velocities that goes with each.
         costs: of the loss.
         solved: eikonal solves that it took.
         weighed: combinations that were tried.
     """
 
     places: list[Places]
+    speeds: list[float]
     costs: Float[np.ndarray, " combinations"]
     solved: int
     weighed: int
@@ -97,15 +101,16 @@ def _weigh(
     travel: Float[Array, "candidates nodes"],
     chosen: Int[Array, "cases roots"],
     onset: Float[Array, "cases roots"],
+    speed: Float[Array, " cases"],
     at_once: int,
 ) -> Float[Array, " cases"]:
     def one(case):
-        which, when = case
-        times = jnp.min(travel[which] + when[:, None], axis=0) + beat.shift
+        which, when, fast = case
+        times = jnp.min(travel[which] / fast + when[:, None], axis=0) + beat.shift
         durations = None if beat.durations is None else beat.durations(times)
         return loss(beat.ecg(beat.t_ms, times, durations))
 
-    cost = jax.lax.map(one, (chosen, onset), batch_size=at_once)
+    cost = jax.lax.map(one, (chosen, onset, speed), batch_size=at_once)
     return jnp.where(jnp.isfinite(cost), cost, jnp.inf)
 
 
@@ -116,6 +121,7 @@ def search_roots(
     *,
     candidates: Places | None = None,
     onsets: Sequence[float] = ONSETS,
+    speeds: Sequence[float] = SPEEDS,
     attempts: int = 3,
     rounds: int = 6,
     seed: int = 0,
@@ -125,8 +131,8 @@ def search_roots(
 ) -> Found:
     """Find combinations of root nodes whose ECG is nearest to the recorded one.
 
-    Each attempt begins with other root nodes, drawn at random, and moves one after the other to the
-    best of all candidates and onsets, until none moves any more.
+    Each attempt begins with other root nodes, drawn at random. One after the other moves to the
+    best of all candidates and onsets, then all velocities to the best factor, until none changes.
 
     Args:
         beat: with the velocities to search with; its own root nodes do not matter.
@@ -134,6 +140,7 @@ def search_roots(
         count: number of root nodes.
         candidates: where they may lie; spread over both endocardia when left out.
         onsets: ms that are tried for each.
+        speeds: factors on all velocities that are tried.
         attempts: how often to begin.
         rounds: most times that each root node is moved in an attempt.
         seed: of the random beginnings.
@@ -153,11 +160,19 @@ def search_roots(
     random = np.random.default_rng(seed)
     grid = np.array(np.meshgrid(np.arange(size), onsets, indexing="ij")).reshape(2, -1)
     options, delays = grid[0].astype(int), grid[1]
-    ends: dict[tuple, tuple[float, np.ndarray, np.ndarray]] = {}
+    factors = np.asarray(speeds, float)
     weighed = 0
+
+    def weigh(trial: np.ndarray, when: np.ndarray, fast: np.ndarray) -> np.ndarray:
+        nonlocal weighed
+        weighed += len(trial)
+        numbers = (jnp.asarray(x, travel.dtype) for x in (when, fast))
+        return np.asarray(_weigh(beat, loss, travel, jnp.asarray(trial), *numbers, at_once))
+
+    ends: dict[tuple, tuple[float, np.ndarray, np.ndarray, float]] = {}
     for attempt in range(attempts):
         chosen = random.choice(size, count, replace=False)
-        onset = np.zeros(count)
+        onset, fast = np.zeros(count), factors[attempt % len(factors)]
         lowest = np.inf
         for turn in range(rounds):
             before = lowest
@@ -165,25 +180,21 @@ def search_roots(
                 trial = np.repeat(chosen[None], len(options), axis=0)
                 when = np.repeat(onset[None], len(options), axis=0)
                 trial[:, k], when[:, k] = options, delays
-                cost = np.asarray(
-                    _weigh(
-                        beat,
-                        loss,
-                        travel,
-                        jnp.asarray(trial),
-                        jnp.asarray(when, travel.dtype),
-                        at_once,
-                    )
-                )
-                weighed += len(cost)
+                cost = weigh(trial, when, np.full(len(options), fast))
                 best = int(np.argmin(cost))
                 if cost[best] < lowest:
                     lowest, chosen, onset = float(cost[best]), trial[best], when[best]
+            same = np.repeat(chosen[None], len(factors), axis=0)
+            cost = weigh(same, np.repeat(onset[None], len(factors), axis=0), factors)
+            if cost.min() < lowest:
+                lowest, fast = float(cost.min()), float(factors[np.argmin(cost)])
             log({"stage": "search", "attempt": attempt, "round": turn, "cost": lowest})
             if not lowest < before:
                 break
         order = np.lexsort((onset, chosen))
-        ends[tuple(chosen[order])] = (lowest, chosen[order], onset[order])
+        key = tuple(chosen[order])
+        if key not in ends or lowest < ends[key][0]:
+            ends[key] = (lowest, chosen[order], onset[order], float(fast))
     ranked = sorted(ends.values(), key=lambda end: end[0])
     if not np.isfinite(ranked[0][0]):
         raise ValueError("search_roots: no combination has a finite ECG; check the velocities.")
@@ -194,6 +205,7 @@ def search_roots(
             jnp.asarray(when),
             candidates.ventricle[which],
         )
-        for _, which, when in ranked
+        for _, which, when, _ in ranked
     ]
-    return Found(places, np.array([end[0] for end in ranked]), solved, weighed)
+    costs = np.array([end[0] for end in ranked])
+    return Found(places, [end[3] for end in ranked], costs, solved, weighed)
