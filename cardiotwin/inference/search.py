@@ -160,19 +160,20 @@ def search_roots(
     random = np.random.default_rng(seed)
     grid = np.array(np.meshgrid(np.arange(size), onsets, indexing="ij")).reshape(2, -1)
     options, delays = grid[0].astype(int), grid[1]
-    factors = np.asarray(speeds, float)
+    tried = np.asarray(speeds, float)
     weighed = 0
 
     def weigh(trial: np.ndarray, when: np.ndarray, fast: np.ndarray) -> np.ndarray:
         nonlocal weighed
         weighed += len(trial)
-        numbers = (jnp.asarray(x, travel.dtype) for x in (when, fast))
-        return np.asarray(_weigh(beat, loss, travel, jnp.asarray(trial), *numbers, at_once))
+        onsets, factors = jnp.asarray(when, travel.dtype), jnp.asarray(fast, travel.dtype)
+        cost = _weigh(beat, loss, travel, jnp.asarray(trial), onsets, factors, at_once)
+        return np.asarray(cost)
 
     ends: dict[tuple, tuple[float, np.ndarray, np.ndarray, float]] = {}
     for attempt in range(attempts):
         chosen = random.choice(size, count, replace=False)
-        onset, fast = np.zeros(count), factors[attempt % len(factors)]
+        onset, fast = np.zeros(count), tried[attempt % len(tried)]
         lowest = np.inf
         for turn in range(rounds):
             before = lowest
@@ -184,10 +185,10 @@ def search_roots(
                 best = int(np.argmin(cost))
                 if cost[best] < lowest:
                     lowest, chosen, onset = float(cost[best]), trial[best], when[best]
-            same = np.repeat(chosen[None], len(factors), axis=0)
-            cost = weigh(same, np.repeat(onset[None], len(factors), axis=0), factors)
+            same = np.repeat(chosen[None], len(tried), axis=0)
+            cost = weigh(same, np.repeat(onset[None], len(tried), axis=0), tried)
             if cost.min() < lowest:
-                lowest, fast = float(cost.min()), float(factors[np.argmin(cost)])
+                lowest, fast = float(cost.min()), float(tried[np.argmin(cost)])
             log({"stage": "search", "attempt": attempt, "round": turn, "cost": lowest})
             if not lowest < before:
                 break
