@@ -272,6 +272,7 @@ examples
   cardiotwin twin heart.vtu -o patient
   cardiotwin simulate experiment=twin mesh.path=patient
   cardiotwin twin labels.nii.gz -o patient --edge-length 1.5
+  cardiotwin twin labels.nii.gz -o patient --voxels 1
   cardiotwin twin heart.vtu.gz --keep lv,rv,septum --names names.json -o patient
   cardiotwin twin heart.vtu -o patient --purkinje grow --angles 60,-60,-20,20
   cardiotwin twin heart.vtu -o patient --scar lge.nii.gz --scar-method fwhm
@@ -317,6 +318,9 @@ def twin_parser() -> argparse.ArgumentParser:
     source.add_argument("--labels", metavar="TABLE", help="label table of an image")
     source.add_argument(
         "--edge-length", type=float, metavar="MM", help="mean edge; a mesh's own if left out"
+    )
+    source.add_argument(
+        "--voxels", type=float, metavar="MM", help="keep an image as voxels of this edge"
     )
     add("--json", action="store_true", help="print what was found as JSON")
     add("--debug", action="store_true", help="show the traceback of an error")

@@ -32,6 +32,7 @@ def twin_task(options: argparse.Namespace) -> TwinTask:
         keep=tuple(options.keep.split(",")) if options.keep else None,
         labels=options.labels,
         edge_length=options.edge_length,
+        voxels=options.voxels,
         fibres=options.fibres,
         angles=angles,
         electrodes=_path(options.electrodes),

@@ -4,15 +4,19 @@ import hashlib
 import json
 
 import jax
+import nibabel
 import numpy as np
 import pytest
 from blocks import assert_same
 from omegaconf import open_dict
+from phantom import phantom
 
 from cardiotwin.anatomy.fibres import ldrb
 from cardiotwin.anatomy.formats import read_mesh, write_mesh
 from cardiotwin.anatomy.idealised import biventricle, slab
+from cardiotwin.anatomy.image_mesh import voxels_from_image
 from cardiotwin.anatomy.purkinje_growth import grow_purkinje
+from cardiotwin.anatomy.voxel_files import read_voxels
 from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.cli import main
 from cardiotwin.config import build
@@ -27,7 +31,7 @@ from cardiotwin.twin import (
     load_twin,
     save_twin,
 )
-from cardiotwin.twin.folder import INDEX
+from cardiotwin.twin.folder import INDEX, read_index
 
 EDGE = 3.2  # mm
 
@@ -159,6 +163,36 @@ def test_index_that_cannot_be_read(folder, tmp_path, change, message):
         load_twin(tmp_path)
 
 
+def test_voxels_come_back_bit_by_bit(tmp_path, capsys):
+    labels, affine = phantom()
+    nibabel.save(nibabel.Nifti1Image(labels.astype(np.int16), affine), tmp_path / "labels.nii.gz")
+    source, out = str(tmp_path / "labels.nii.gz"), tmp_path / "patient"
+    assert main(["twin", source, "-o", str(out), "--voxels", "3"]) == 0
+    assert "heart.npz" in capsys.readouterr().out
+    made = Anatomy(voxels_from_image(source, spacing=3.0))
+    fibres, found = RuleBasedFibres().on(made), load_twin(out)
+    assert isinstance(found.mesh, Voxels)
+    assert set(found.mesh.surfaces) == set(made.mesh.surfaces)
+    for name in ("points", "cells", "regions"):
+        np.testing.assert_array_equal(getattr(found.mesh, name), getattr(made.mesh, name))
+    np.testing.assert_array_equal(found.fibres.fibre, fibres.fibre)
+    np.testing.assert_array_equal(found.fields.apicobasal, made.fields.apicobasal)
+    np.testing.assert_array_equal(found.map.coordinates.values, made.map.coordinates.values)
+    np.testing.assert_array_equal(found.map.coordinates.side, made.map.coordinates.side)
+    assert read_index(out)["contents"]["kind"] == "voxels"
+    twin = Twin.assemble(found, fibres=MeshFibres())  # runs as it is
+    assert twin.tissue.fibres is found.fibres
+    (out / "heart.npz").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"heart\.npz was changed"):
+        load_twin(out)
+    with pytest.raises(ValueError, match=r"heart\.npz: no voxels that can be read"):
+        read_voxels(out / "heart.npz")
+    assert (
+        main(["twin", source, "-o", str(tmp_path / "b"), "--voxels", "3", "--fibres", "mesh"]) == 2
+    )
+    assert "--voxels takes the image as it is" in capsys.readouterr().err
+
+
 def test_folder_that_is_no_twin(tmp_path):
     with pytest.raises(ValueError, match=r"is no twin folder.*cardiotwin twin heart.vtu"):
         load_twin(tmp_path)
@@ -167,9 +201,6 @@ def test_folder_that_is_no_twin(tmp_path):
 def test_hearts_that_make_no_twin(tmp_path, heart):
     with pytest.raises(ValueError, match="has no fibres"):
         save_twin(tmp_path / "a", Anatomy(heart.mesh))
-    voxels = Voxels(np.ones((3, 3, 3), bool), 1.0)
-    with pytest.raises(ValueError, match="holds tetrahedra, not voxels"):
-        save_twin(tmp_path / "a", Anatomy(voxels))
     with pytest.raises(ValueError, match="fibres are of"):
         Anatomy(slab((4.0, 4.0, 4.0), 2.0), fibres=heart.fibres)
     assert not list(tmp_path.iterdir())

@@ -9,18 +9,19 @@ from typing import Any, Literal
 from cardiotwin.anatomy.closed_surface import mesh_of_surface, read_surface
 from cardiotwin.anatomy.fibres import Fibres, fibres_from_mesh
 from cardiotwin.anatomy.formats import read_mesh
-from cardiotwin.anatomy.image_mesh import mesh_from_image
+from cardiotwin.anatomy.image_mesh import mesh_from_image, voxels_from_image
 from cardiotwin.anatomy.mesh import STANDARD_SURFACES, Mesh
 from cardiotwin.anatomy.purkinje import PurkinjeNetwork
 from cardiotwin.anatomy.purkinje_files import read_purkinje
 from cardiotwin.anatomy.purkinje_growth import grow_purkinje
 from cardiotwin.anatomy.scar import scar_from_intensity, scar_from_labels
 from cardiotwin.anatomy.ventricular import VENTRICLES
+from cardiotwin.anatomy.voxels import Voxels, as_tetrahedra
 from cardiotwin.ecg.electrodes import read_electrodes
 from cardiotwin.ecg.thorax import place_electrodes
 from cardiotwin.results.heart_picture import draw_heart
 from cardiotwin.twin import Anatomy, RuleBasedFibres, save_twin
-from cardiotwin.twin.folder import HEART, check_place, describe_twin
+from cardiotwin.twin.folder import HEART, VOXELS, check_place, describe_twin
 
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mgz", ".dcm")
 SURFACES = (".vtp", ".stl", ".ply", ".obj")
@@ -40,6 +41,7 @@ class TwinTask:
         keep: regions of a mesh to keep.
         labels: label table of an image.
         edge_length: mean edge in mm; of a mesh, its own where left out.
+        voxels: edge of cubes in mm, to keep an image as voxels instead of tetrahedra.
         fibres: "rule", "mesh" (those of the file), or a file with directions.
         angles: of the rule, degrees: alpha_endo, alpha_epi, beta_endo, beta_epi.
         electrodes: file of positions in mm; placed from the heart's axes when left out.
@@ -57,6 +59,7 @@ class TwinTask:
     keep: tuple[str, ...] | None = None
     labels: str | None = None
     edge_length: float | None = None
+    voxels: float | None = None
     fibres: str = "rule"
     angles: tuple[float, ...] = (60.0, -60.0, -20.0, 20.0)
     electrodes: Path | None = None
@@ -85,9 +88,9 @@ def make_twin(task: TwinTask, say: Callable[[str], None]) -> dict[str, Any]:
     if len(task.purkinje) > 2:
         raise ValueError(f"purkinje is {task.purkinje}: give 'grow', or at most two files")
     mesh = _mesh(task)
-    say(f"{task.source.name}: {mesh.nodes:,} nodes, {mesh.elements:,} elements")
+    say(f"{task.source.name}: {len(mesh.points):,} nodes, {len(mesh.cells):,} elements")
     _check_surfaces(mesh, task.source)
-    if task.scar is not None:
+    if task.scar is not None and isinstance(mesh, Mesh):
         mesh = _with_scar(task, mesh, say)
     heart = Anatomy(mesh)
     fibres = _fibres(task, heart)
@@ -118,8 +121,10 @@ def make_twin(task: TwinTask, say: Callable[[str], None]) -> dict[str, Any]:
     return found
 
 
-def _mesh(task: TwinTask) -> Mesh:
+def _mesh(task: TwinTask) -> Mesh | Voxels:
     name = task.source.name.lower()
+    if task.voxels is not None:
+        return _voxels(task, name)
     if name.endswith(IMAGES):
         edge = 1.5 if task.edge_length is None else task.edge_length
         return mesh_from_image(task.source, labels=task.labels, edge_length=edge)
@@ -135,6 +140,19 @@ def _mesh(task: TwinTask) -> Mesh:
         find_surfaces=True,
         edge_length=task.edge_length,
     )
+
+
+def _voxels(task: TwinTask, name: str) -> Voxels:
+    """The heart of an image as voxels."""
+    assert task.voxels is not None
+    if not name.endswith(IMAGES):
+        raise ValueError(f"{task.source}: voxels come of an image of labels; leave --voxels out")
+    if task.edge_length is not None or task.scar is not None or task.fibres != "rule":
+        raise ValueError(
+            "--voxels takes the image as it is, with fibres by rule: leave out --edge-length, "
+            "--scar (label scar in the image itself) and --fibres"
+        )
+    return voxels_from_image(task.source, labels=task.labels, spacing=task.voxels)
 
 
 def _with_scar(task: TwinTask, mesh: Mesh, say: Callable[[str], None]) -> Mesh:
@@ -155,7 +173,7 @@ def _directions(task: TwinTask) -> str | bool | None:
     return task.fibres
 
 
-def _check_surfaces(mesh: Mesh, source: Path) -> None:
+def _check_surfaces(mesh: Mesh | Voxels, source: Path) -> None:
     missing = [name for name in STANDARD_SURFACES if name not in mesh.surfaces]
     if missing:
         raise ValueError(
@@ -176,9 +194,9 @@ def _fibres(task: TwinTask, heart: Anatomy) -> Fibres:
     return RuleBasedFibres(*task.angles).on(heart)
 
 
-def _networks(task: TwinTask, heart: Anatomy, mesh: Mesh) -> list[PurkinjeNetwork] | None:
+def _networks(task: TwinTask, heart: Anatomy, mesh: Mesh | Voxels) -> list[PurkinjeNetwork] | None:
     if task.purkinje == (GROW,):
-        return list(grow_purkinje(mesh, fields=heart.fields))
+        return list(grow_purkinje(as_tetrahedra(mesh), fields=heart.fields))
     pairs = zip(task.purkinje, VENTRICLES, strict=False)
     return [read_purkinje(path, side=side) for path, side in pairs] or None
 
@@ -198,6 +216,7 @@ def _options(task: TwinTask) -> dict[str, Any]:
         "keep": task.keep,
         "labels": task.labels,
         "edge_length_mm": task.edge_length,
+        "voxels_mm": task.voxels,
         "fibres": task.fibres if task.fibres in FIBRES else Path(task.fibres).name,
         "electrodes": "placed" if task.electrodes is None else task.electrodes.name,
         "scar": task.scar and (task.scar_labels or task.scar_method),
@@ -218,5 +237,6 @@ def _tell(found: dict[str, Any], say: Callable[[str], None]) -> None:
         if name in found:
             say(f"{name[:-3]:<14} {found[name]:.2f} mL")
     folder = Path(found["folder"])
-    say(f"look at it     {folder / PICTURE}, {folder / HEART} (ParaView)")
+    heart = VOXELS if found["kind"] == "voxels" else HEART
+    say(f"look at it     {folder / PICTURE}; {folder / heart}")
     say(f"{found['seconds']:.0f} s")

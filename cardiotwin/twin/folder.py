@@ -1,7 +1,8 @@
 """A twin folder: a heart with all that was worked out on it, and where it came from.
 
 `twin.json` says what is in it, with units, versions, provenance and a checksum of every file;
-`heart.vtu` holds mesh, regions, surfaces, fibres, coordinates, AHA segments and scar;
+`heart.vtu` (of voxels `heart.npz`) holds mesh, regions, surfaces, fibres, coordinates, AHA segments
+and scar;
 `electrodes.json`, `purkinje_lv.vtp` and `purkinje_rv.vtp` are there where the heart has them.
 """
 
@@ -24,6 +25,7 @@ from cardiotwin.anatomy.formats import read_mesh, write_mesh
 from cardiotwin.anatomy.mesh import Mesh
 from cardiotwin.anatomy.purkinje_files import read_purkinje, write_purkinje
 from cardiotwin.anatomy.ventricular import VENTRICLES, VentricularCoordinates
+from cardiotwin.anatomy.voxel_files import read_voxels, write_voxels
 from cardiotwin.anatomy.voxels import Voxels
 from cardiotwin.ecg.electrodes import read_electrodes, write_electrodes
 from cardiotwin.units import MM3_PER_ML
@@ -31,7 +33,8 @@ from cardiotwin.units import MM3_PER_ML
 from .anatomy import Anatomy
 
 FORMAT, VERSION = "cardiotwin twin", 1
-INDEX, HEART, ELECTRODES = "twin.json", "heart.vtu", "electrodes.json"
+INDEX, ELECTRODES = "twin.json", "electrodes.json"
+HEART, VOXELS = "heart.vtu", "heart.npz"
 SEGMENTS, SIDE = "aha_segment", "ventricle"
 _LAPLACE = "laplace_"
 _FRAME = ("fibre", "sheet")
@@ -58,8 +61,8 @@ def save_twin(
 
     Args:
         folder: to make.
-        anatomy: tetrahedra with fibres; its fields and coordinates are worked out where they are
-            not known yet.
+        anatomy: tetrahedra or voxels with fibres; its fields and coordinates are worked out where
+            they are not known yet.
         sources: files that the heart was made of; their checksums are kept.
         options: how it was made, plain values for JSON.
         overwrite: replace the twin that lies there.
@@ -68,7 +71,7 @@ def save_twin(
         The folder.
 
     Raises:
-        ValueError: voxels, no fibres, a folder that holds something else, or a network without a
+        ValueError: no fibres, a folder that holds something else, or a network without a
             side.
     """
     folder = Path(folder)
@@ -83,7 +86,11 @@ def save_twin(
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as room:
         new = Path(room) / "new"
         new.mkdir()
-        write_mesh(new / HEART, _with_fields(anatomy))
+        whole = _with_fields(anatomy)
+        if isinstance(whole, Voxels):
+            write_voxels(new / VOXELS, whole)
+        else:
+            write_mesh(new / HEART, whole)
         for name, network in networks.items():
             write_purkinje(new / name, network)
         if anatomy.electrodes is not None:
@@ -114,7 +121,10 @@ def load_twin(path: Path) -> Anatomy:
     folder = Path(path)
     index = read_index(folder)
     _check_files(folder, index["files"])
-    kept = read_mesh(folder / HEART, allow_uniform_fibres=True, allow_components=True)
+    if VOXELS in index["files"]:
+        kept = read_voxels(folder / VOXELS)
+    else:
+        kept = read_mesh(folder / HEART, allow_uniform_fibres=True, allow_components=True)
     fields, coordinates = _fields_of(folder, kept)
     fibre, sheet = (kept.cell_data[name] for name in _FRAME)
     replaced = int(index["contents"].get("fibres", {}).get("replaced", 0))
@@ -147,7 +157,8 @@ def read_index(folder: Path) -> dict[str, Any]:
         )
     try:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        known = index["format"] == FORMAT and HEART in index["files"] and index["contents"]
+        heart = {HEART, VOXELS} & index["files"].keys()
+        known = index["format"] == FORMAT and heart and index["contents"]
         number = int(index["version"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{folder / INDEX} is damaged ({error}): make the twin anew") from None
@@ -161,19 +172,20 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def describe_twin(anatomy: Anatomy, mesh: Mesh) -> dict[str, Any]:
+def describe_twin(anatomy: Anatomy, mesh: Mesh | Voxels) -> dict[str, Any]:
     """What a heart holds, in plain numbers for JSON."""
     volumes, names = mesh.volumes() / MM3_PER_ML, dict(mesh.region_names)
     fibres = anatomy.fibres
     found: dict[str, Any] = {
-        "nodes": mesh.nodes,
-        "elements": mesh.elements,
+        "kind": "voxels" if isinstance(mesh, Voxels) else "tetrahedra",
+        "nodes": len(mesh.points),
+        "elements": len(mesh.cells),
         "regions": {
             names.get(label, str(label)): float(volumes[mesh.regions == label].sum())
             for label in np.unique(mesh.regions).tolist()
         },
         "surfaces": {name: len(faces) for name, faces in mesh.surfaces.items()},
-        "fibres": {"frames": mesh.elements, "replaced": 0 if fibres is None else fibres.replaced},
+        "fibres": {"frames": len(mesh.cells), "replaced": 0 if fibres is None else fibres.replaced},
         "coordinates": list(_AXES),
         "electrodes": list(anatomy.electrodes.names) if anatomy.electrodes is not None else [],
         "purkinje": {
@@ -224,19 +236,14 @@ def _index(
     }
 
 
-def _check_whole(anatomy: Anatomy) -> tuple[Mesh, Fibres]:
-    if isinstance(anatomy.mesh, Voxels):
-        raise ValueError(
-            "a twin folder holds tetrahedra, not voxels: make them with "
-            "`cardiotwin mesh IMAGE -o heart.vtu`"
-        )
+def _check_whole(anatomy: Anatomy) -> tuple[Mesh | Voxels, Fibres]:
     if anatomy.fibres is None:
         raise ValueError("the heart has no fibres: give Anatomy(mesh, fibres=ldrb(mesh))")
     return anatomy.mesh, anatomy.fibres
 
 
-def _with_fields(anatomy: Anatomy) -> Mesh:
-    """The mesh with everything per node and per element as fields."""
+def _with_fields(anatomy: Anatomy) -> Mesh | Voxels:
+    """The mesh with everything per node and per element as fields; of voxels, one row each."""
     mesh, fibres = _check_whole(anatomy)
     heart = anatomy.map
     nodes = {
@@ -249,6 +256,8 @@ def _with_fields(anatomy: Anatomy) -> Mesh:
     nodes[SEGMENTS] = heart.segments().astype(np.int32)
     elements = {"fibre": fibres.fibre, "sheet": fibres.sheet}
     elements[SIDE] = heart.coordinates.side.astype(np.int32)
+    if isinstance(mesh, Voxels):
+        elements[SIDE] = elements[SIDE].reshape(len(mesh.cells), -1)
     return mesh.replaced(
         point_data=mesh.point_data | nodes,
         cell_data=mesh.cell_data | elements,
@@ -256,14 +265,16 @@ def _with_fields(anatomy: Anatomy) -> Mesh:
     )
 
 
-def _fields_of(folder: Path, mesh: Mesh) -> tuple[VentricularFields, VentricularCoordinates]:
+def _fields_of(
+    folder: Path, mesh: Mesh | Voxels
+) -> tuple[VentricularFields, VentricularCoordinates]:
     names = VentricularFields.__dataclass_fields__
     wanted = [_LAPLACE + name for name in names]
     wanted += [f"{side}_{name}" for side in VENTRICLES for name in _AXES]
     missing = [name for name in wanted if name not in mesh.point_data]
     missing += [name for name in (*_FRAME, SIDE) if name not in mesh.cell_data]
     if missing:
-        raise ValueError(f"{folder / HEART} lacks the fields {missing}: make the twin anew")
+        raise ValueError(f"{folder}: the heart lacks the fields {missing}: make the twin anew")
     values = np.stack(
         [
             np.stack([mesh.point_data[f"{side}_{name}"] for name in _AXES], axis=1)
@@ -271,7 +282,7 @@ def _fields_of(folder: Path, mesh: Mesh) -> tuple[VentricularFields, Ventricular
         ]
     )
     fields = VentricularFields(**{name: mesh.point_data[_LAPLACE + name] for name in names})
-    return fields, VentricularCoordinates(values, mesh.cell_data[SIDE].astype(int))
+    return fields, VentricularCoordinates(values, mesh.cell_data[SIDE].astype(int).ravel())
 
 
 def _check_files(folder: Path, files: Mapping[str, Any]) -> None:
