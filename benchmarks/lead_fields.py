@@ -79,7 +79,7 @@ def _eikonal() -> dict[str, Any]:
     from cardiotwin.anatomy.idealised import biventricle
     from cardiotwin.ecg import EikonalECG, place_electrodes, twelve_leads, unbounded_lead_field
 
-    heart = biventricle(3.05)
+    heart = biventricle(3.25)
     sigma_i = np.broadcast_to(np.diag(SIGMA), (heart.elements, 3, 3))
     electrodes = place_electrodes(heart)
     field = unbounded_lead_field(heart, sigma_i, electrodes)
