@@ -73,3 +73,49 @@ def test_launches_and_bytes_do_not_grow(report):
     diffusion = report["scheme"].split(", ")[1]
     assert step["kernels"] <= KERNELS[diffusion]
     assert step["bytes"] <= BYTES[diffusion]
+
+
+SOLVE = """
+from benchmarks import gpu_program, hlo_cost
+gpu_program.prepare()
+import jax
+jax.config.update("jax_enable_x64", True)
+import jax.numpy as jnp
+import numpy as np
+from cardiotwin.anatomy.idealised import slab
+from cardiotwin.ecg.volume_elements import COLUMNS, GPU_STEPS, ConductorMesh, VolumeElements
+from cardiotwin.numerics import linear
+
+box = slab((60.0, 60.0, 60.0), 4.0)
+sigma = np.broadcast_to(0.2 * np.eye(3), (box.elements, 3, 3))
+body = ConductorMesh(box.points, box.cells, sigma, np.zeros(box.elements, int))
+solver = VolumeElements(body)._solver
+
+def solve(solver, right, tolerance, most):
+    values = jnp.zeros((0, COLUMNS))
+    return linear._solve_jit(solver, solver.matrix, right, values, tolerance, most, GPU_STEPS)[0].x
+
+arguments = (solver, jnp.zeros((box.nodes, COLUMNS)), jnp.asarray(1e-8), jnp.asarray(200))
+program = gpu_program.compile_ahead(solve, arguments)
+inside = list(program.module.walk(program.module.entry))
+loops = [i for i in inside if i.opcode == "while"]
+print(len(loops), [i.trips for i in loops])
+bad = [i.opcode for i in inside if i.opcode in ("scatter", "conditional")]
+print(bad + ["host" for i in inside if hlo_cost._touches_host(i)])
+"""
+
+
+def test_the_solve_of_a_lead_field_never_asks_the_host():
+    done = subprocess.run(
+        [sys.executable, "-c", SOLVE],
+        cwd=Path(__file__).parent.parent,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    loops, wrong = done.stdout.strip().splitlines()[-2:]
+    assert int(loops.split()[0]) > 0
+    assert "None" not in loops  # every trip count is known
+    assert wrong == "[]"

@@ -345,6 +345,22 @@ def test_batches_of_matrices_and_right_sides(cube):
     np.testing.assert_allclose(slopes, -together.x[:, 5] / scales, rtol=1e-9)
 
 
+def test_a_fixed_number_of_steps_gives_the_same_solution(cube):
+    solver, b = elliptic_solver(cube[1], cube[2]), right_sides(3)
+    usual, found = solver.solve(b), solver.solve(b, steps=40)
+    assert found.converged.all()
+    np.testing.assert_allclose(found.x, usual.x, atol=1e-7 * float(abs(usual.x).max()))
+    assert not solver.solve(b, steps=2, throw=False).converged.any()
+    with pytest.raises(RuntimeError, match="did not converge"):
+        solver.solve(b, steps=2)
+    # loops with a known number of trips are scans; a while asks whether to go on
+    traced = [
+        str(jax.make_jaxpr(lambda b, n=n: solver.solve(b, steps=n).x)(jnp.asarray(b)))
+        for n in (40, None)
+    ]
+    assert ["while[" in text for text in traced] == [False, True]
+
+
 def test_solving_scatters_nothing(cube):
     solver = elliptic_solver(cube[1], cube[2], fixed=[3])
     program = jax.jit(lambda b: solver.solve(b).x).lower(jnp.asarray(right_sides(3))).as_text()

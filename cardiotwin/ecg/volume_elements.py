@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 import scipy.sparse as sp
 from jaxtyping import Float, Int
@@ -15,6 +16,7 @@ from cardiotwin.numerics.rows import RowPattern, edge_sums, row_pattern
 
 # Right sides solved together: eight columns cost about twice what one does.
 COLUMNS = 16
+GPU_STEPS = 48  # iterations on a GPU, which then need not ask the host whether to go on
 _DISC_POINTS = 61
 _GOLDEN = np.pi * (3.0 - np.sqrt(5.0))
 _CANDIDATES = 12  # cells with the nearest centroids, among which the one around a point is sought
@@ -73,12 +75,18 @@ class VolumeElements:
         currents = np.asarray(currents, np.float64)
         found = np.empty_like(currents)
         sink = self.uniform_sink()
+        steps = GPU_STEPS if jax.default_backend() == "gpu" else None
         for start in range(0, currents.shape[1], COLUMNS):
             part = currents[self._pattern.order, start : start + COLUMNS]
             # one program for all batches
             width = min(COLUMNS, currents.shape[1])
             padded = np.pad(part, ((0, 0), (0, width - part.shape[1])))
-            x = np.asarray(self._solver.solve(padded, tolerance=tolerance).x)
+            solved = self._solver.solve(
+                padded, tolerance=tolerance, steps=steps, throw=steps is None
+            )
+            if not np.asarray(solved.converged).all():  # more iterations than expected
+                solved = self._solver.solve(padded, tolerance=tolerance)
+            x = np.asarray(solved.x)
             found[:, start : start + COLUMNS] = x[self._pattern.rank, : part.shape[1]]
         return found - sink @ found
 

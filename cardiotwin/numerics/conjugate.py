@@ -54,6 +54,7 @@ def conjugate_gradients(
     tolerance: Float[Array, ""],
     max_iterations: Int[Array, ""],
     restarts: bool = True,
+    steps: int | None = None,
 ) -> Iterated:
     """Solve A x = b for every column. Source: Saad, Iterative Methods, 2nd ed., algorithm 9.1.
 
@@ -68,6 +69,8 @@ def conjugate_gradients(
         max_iterations: of each column.
         restarts: whether to go on in float64 where the true residual is not yet small enough; at
             least one more product, and three times as many as iterations are few.
+        steps: take so many iterations, converged or not, and a quarter of them after the restart: a
+            GPU then runs them without asking the host. None stops when all columns are done.
     """
     # Departures from the reference: (1) right sides are scaled to norm 1, so that nothing under- or
     # overflows in a preconditioner of lower precision; (2) A p is carried and A z computed, so that
@@ -96,8 +99,10 @@ def conjugate_gradients(
         going = (size > tolerance) & (iterations < max_iterations)
         return _State(x, r, zero, zero, jnp.zeros_like(size), size, iterations, going)
 
-    def iterate(s: _State) -> _State:
-        return jax.lax.while_loop(lambda s: s.going.any(), step, s)
+    def iterate(s: _State, count: int | None = None) -> _State:
+        if count is None:
+            return jax.lax.while_loop(lambda s: s.going.any(), step, s)
+        return jax.lax.fori_loop(0, count, lambda _, s: step(s), s)
 
     def restart(k: Array, s: _State) -> _State:
         first = start(s.x, b - apply(s.x), s.iterations)
@@ -106,6 +111,11 @@ def conjugate_gradients(
 
     end = start(jnp.zeros_like(b), b, jnp.zeros((1, b.shape[1]), jnp.int32))
     precise = restarts and b.dtype == jnp.float64
+    if steps is not None:
+        end = iterate(end, steps)
+        for count in (max(1, steps // 4), 0) if precise else ():
+            end = iterate(start(end.x, b - apply(end.x), end.iterations), count)
+        return Iterated(end.x * scale, end.iterations[0], end.size[0].astype(b.dtype))
     end = jax.lax.fori_loop(0, PASSES + 1, restart, end) if precise else iterate(end)
     return Iterated(end.x * scale, end.iterations[0], end.size[0].astype(b.dtype))
 

@@ -78,6 +78,7 @@ class EllipticSolver(eqx.Module):
         tolerance: float = 1e-8,
         max_iterations: int = 200,
         throw: bool = True,
+        steps: int | None = None,
     ) -> EllipticSolution:
         """Solve for every column of the right side.
 
@@ -95,6 +96,9 @@ class EllipticSolver(eqx.Module):
             max_iterations: of each column.
             throw: raise where a column did not converge. Under `jax.jit` or `jax.vmap` nothing can
                 be raised: look at `converged`.
+            steps: take so many iterations, and a quarter of them again in float64, whether they are
+                needed or not: a GPU then never asks the host whether to go on. None stops when all
+                columns have converged.
 
         Raises:
             ValueError: wrong shapes, values that are not finite, a right side that a singular
@@ -107,7 +111,7 @@ class EllipticSolver(eqx.Module):
         self._check(right, values, tolerance)
         # arrays, or another tolerance would compile another program
         limits = jnp.asarray(tolerance, self.dtype), jnp.asarray(max_iterations, jnp.int32)
-        found = _solve_jit(self, matrix, right, values, *limits)
+        found = _solve_jit(self, matrix, right, values, *limits, steps)
         if throw:
             _raise_if_failed(found, tolerance)
         found = found.solution
@@ -298,7 +302,9 @@ def _check_matrix(pattern, edges, mass, diagonal, fixed) -> bool:
 
 
 @eqx.filter_jit
-def _solve_jit(solver, matrix, right, values, tolerance, max_iterations) -> _Found:
+def _solve_jit(
+    solver, matrix, right, values, tolerance, max_iterations, steps: int | None = None
+) -> _Found:
     free = (solver.slot == solver.given)[:, None]
     given = jnp.append(values, jnp.zeros_like(right[:1]), axis=0)[solver.slot]
     product = jax.vmap(matrix, in_axes=1, out_axes=1)
@@ -316,6 +322,7 @@ def _solve_jit(solver, matrix, right, values, tolerance, max_iterations) -> _Fou
             jnp.where(free, b, 0.0),
             tolerance=tolerance,
             max_iterations=max_iterations,
+            steps=steps,
         )
         x = jnp.where(free, found.x, b)
         return (x - x.mean(axis=0, keepdims=True) if solver.singular else x), found[1:]
