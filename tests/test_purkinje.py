@@ -7,7 +7,7 @@ from scipy.spatial import KDTree
 from cardiotwin.anatomy.cavity import rim_edges
 from cardiotwin.anatomy.idealised import biventricle, slab
 from cardiotwin.anatomy.purkinje import PurkinjeNetwork
-from cardiotwin.anatomy.purkinje_growth import FractalTree, coverage, grow_purkinje
+from cardiotwin.anatomy.purkinje_growth import FractalTree, _Growth, coverage, grow_purkinje
 from cardiotwin.run import Solver
 from cardiotwin.run.checkpoint import physics_hash
 from cardiotwin.tissue.purkinje import ConductionSystem
@@ -165,6 +165,25 @@ def test_a_smaller_clearance_makes_a_denser_tree(heart):
 def test_trees_that_cannot_grow(arguments, message):
     with pytest.raises(ValueError, match=message):
         FractalTree(**arguments)
+
+
+def test_specks_of_surface_are_left_out(heart):
+    mesh = heart.mesh
+    epi = mesh.surfaces["epi"]
+    far = int(np.argmax(mesh.points[epi].mean(axis=1)[:, 0]))
+    surfaces = mesh.surfaces | {"epi": np.delete(epi, far, axis=0)}
+    surfaces["endo_lv"] = np.concatenate([surfaces["endo_lv"], epi[far : far + 1]])
+    network = FractalTree().grow(mesh.replaced(surfaces=surfaces), "lv")
+    assert len(network.junctions) > 100
+    apart = np.linalg.norm(network.points - mesh.points[epi[far]].mean(axis=0), axis=1)
+    assert apart.min() > 3.0
+
+
+def test_a_tree_that_reaches_little_is_refused(heart, monkeypatch):
+    monkeypatch.setattr(_Growth, "_divide", lambda *arguments: None)
+    monkeypatch.setattr(_Growth, "_fill", lambda *arguments: None)
+    with pytest.raises(ValueError, match=r"tree of the lv reaches \d+ % .*Grow it on tetrahedra"):
+        FractalTree().grow(heart.mesh, "lv")
 
 
 def test_a_block_has_no_endocardium():

@@ -59,6 +59,8 @@ _BUNDLES = {
 _SHORTEST_BRANCH = 2  # segments
 _ROUNDS = 40  # of filling, at most
 _TWIGS = 3  # generations that grow from a branch that fills
+# Share of the endocardium below which a tree is a failure; sound ones reach 95 % of it.
+_LEAST_REACHED = 0.5
 # Weight of the way from the root when a branch chooses where to begin, try after try.
 _BALANCES = (0.5, 0.0)
 
@@ -251,9 +253,23 @@ class _Growth:
         tips = self._fascicles()
         self._divide(tips, self.shape.generations)
         self._fill()
+        self._check_reach(side)
         tree = self.tree
         edges = np.stack([tree.parents[1:], np.arange(1, tree.count)], axis=1)
         return PurkinjeNetwork(tree.points, edges, 0, side=side)
+
+    def _check_reach(self, side: Side) -> None:
+        """Refuse a tree that leaves out most of the endocardium that it was to reach."""
+        below = self.marks.height <= self.shape.up_to
+        away = _ways_from(self.surface, self.tree.points[self.tree.ends()])[0]
+        near = below & (away <= 2.0 * self.shape.reach)
+        share = self.surface.share[near].sum() / self.surface.share[below].sum()
+        if share < _LEAST_REACHED:
+            raise ValueError(
+                f"the Purkinje tree of the {side} reaches {100 * share:.0f} % of its endocardium: "
+                "the surface is too rough for branches to run on, as that of voxels is, or too "
+                "coarse. Grow it on tetrahedra of the same heart, or read a network from a file."
+            )
 
     def _fascicles(self) -> list[int]:
         """Grow the bundle and its fascicles; return their ends."""
@@ -325,6 +341,8 @@ class _Growth:
         for target in targets:
             way = way_to(target, before)
             beside = np.flatnonzero((corners == way[0]).any(axis=1))
+            if not beside.size:
+                continue  # a speck of surface to which no way leads
             apart = np.linalg.norm(points[beside] - self.surface.points[way[0]], axis=1)
             found.append((start + int(beside[np.argmin(apart + behind[beside])]), way))
         return found
