@@ -150,7 +150,11 @@ def ensemble(
     starts = np.atleast_2d(starts)
     size = jax.eval_shape(objective.residual, jnp.asarray(starts[0])).shape[0]
     shifts = np.random.default_rng(seed).standard_normal((members, size))
-    begin = starts[np.arange(members) % len(starts)]
+    # from where the fit would end if residuals were linear: a descent alone hardly moves along what
+    # the ECG does not tell
+    moves = [_answer(objective, start) for start in starts]
+    turn = np.arange(members) % len(starts)
+    begin = np.stack([starts[k] + moves[k] @ shift for k, shift in zip(turn, shifts, strict=True)])
     found = least_squares(
         objective,
         begin,
@@ -165,6 +169,12 @@ def ensemble(
     told = {"members": int(good.sum()), "lost": int((~good).sum())}
     values = flat_values(objective, latents)
     return Posterior(latents, values, objective.unknowns.labels, "ensemble", told), found
+
+
+def _answer(objective: Objective, start: np.ndarray) -> Float[np.ndarray, "latents residuals"]:
+    """How a minimum answers to a shift of the residuals, by Gauss-Newton."""
+    slope = np.asarray(jacobian(objective, jnp.asarray(start, float)), np.float64)
+    return np.linalg.solve(slope.T @ slope, slope.T)
 
 
 def nuts(

@@ -46,6 +46,7 @@ from .eikonal_element import (
 
 BELIEVED, UNBELIEVED = 0.7, 1.3  # edge lengths a radius of curvature: where the correction fades
 MOST_SWEEPS = 10_000  # far more than the elements that any front crosses
+_RIM = 16  # power with which continuous times grow towards the rim
 NEVER = 1e6  # ms; finite, so that differences of two nodes that nothing has reached are numbers
 
 
@@ -147,6 +148,7 @@ def around_sites(
     onset: Float[type_array, " sites"],
     *,
     radius: float | type_array,
+    continuous: bool = False,
 ) -> Float[Array, " nodes"]:
     """Initial times of the nodes near point sources: exact in the tissue around each.
 
@@ -160,6 +162,9 @@ def around_sites(
         sites: [sites, 3] mm.
         onset: [sites] ms.
         radius: mm; two or three edge lengths.
+        continuous: let times grow without end towards the rim, so that none jumps where a site
+            moves and a node comes in: for descents. They are half a per cent late at 0.72 of the
+            radius.
 
     Returns:
         [nodes] ms, infinite outside all spheres.
@@ -169,8 +174,9 @@ def around_sites(
     """
     points = jnp.asarray(mesh.points)
     sites, onset = jnp.atleast_2d(jnp.asarray(sites)), jnp.atleast_1d(jnp.asarray(onset))
-    apart = jnp.linalg.norm(points[:, None] - jax.lax.stop_gradient(sites)[None], axis=2)
-    near = apart <= radius  # [nodes, sites]
+    way = points[:, None] - sites[None]
+    apart = _length(jnp.sum(way**2, axis=2))
+    near = jax.lax.stop_gradient(apart) < radius  # [nodes, sites]
     placed = known(near)
     if placed is not None and not np.asarray(placed).any(axis=0).all():
         lost = int(np.flatnonzero(~np.asarray(placed).any(axis=0))[0])
@@ -181,10 +187,17 @@ def around_sites(
         )
     inside = jnp.any(near[jnp.asarray(mesh.cells)], axis=0)  # [elements, sites]
     mean = jnp.einsum("es,eij->sij", inside / inside.sum(axis=0, keepdims=True), metric)
-    way = points[:, None] - sites[None]
-    square = jnp.einsum("nsi,sij,nsj->ns", way, mean, way)
-    apart = jnp.where(square > 0.0, jnp.sqrt(jnp.where(square > 0.0, square, 1.0)), 0.0)
-    return jnp.min(jnp.where(near, onset[None] + apart, jnp.inf), axis=1)
+    travel = _length(jnp.einsum("nsi,sij,nsj->ns", way, mean, way))
+    if continuous:
+        share = jnp.where(near, apart / radius, 0.0) ** _RIM
+        travel = travel / (1.0 - jnp.minimum(share, 1.0 - 1e-6))
+    times = onset[None] + travel
+    return jnp.min(jnp.where(near, times, jnp.inf), axis=1)
+
+
+def _length(square: Array) -> Array:
+    """Roots of squares, with a derivative of zero at zero."""
+    return jnp.where(square > 0.0, jnp.sqrt(jnp.where(square > 0.0, square, 1.0)), 0.0)
 
 
 def activation_times(

@@ -145,12 +145,12 @@ def convergence(
     left.set_xlabel("evaluations (softened loss first)", fontsize=8)
     left.set_ylabel("cost", fontsize=8)
     left.legend(fontsize=7, frameon=False)
-    right.bar([str(k) for k in log_evidence], list(log_evidence.values()), color=LINES[0])
+    right.plot([str(k) for k in log_evidence], list(log_evidence.values()), "o-", color=LINES[0])
     right.axhline(0.0, color=INK, lw=0.6)
     right.set_xlabel("root nodes", fontsize=8)
     right.set_ylabel("log evidence less the best", fontsize=8)
     for axes in (left, right):
-        axes.tick_params(labelsize=7)
+        axes.tick_params(labelsize=7, which="both")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
     figure.tight_layout()

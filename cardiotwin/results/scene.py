@@ -87,6 +87,7 @@ def activation_map(
     spacing_ms: float = 10.0,
     cut: bool = False,
     title: str = "Activation time",
+    label: str = "activation time (ms)",
 ) -> Path:
     """Draw the activation times on the surface, with isochrones, from several directions.
 
@@ -99,6 +100,7 @@ def activation_map(
         cut: add a picture of the half behind the plane through the middle that faces the first
             view, which shows the activation inside the walls.
         title: over the picture.
+        label: of the colour bar, where other times are drawn.
 
     Returns:
         The path.
@@ -123,7 +125,9 @@ def activation_map(
         drawings.append(Drawing.of_half(mesh, surface, times, half))
     framing = Framing.around(mesh.points, views, _PANEL_HEIGHT)
     panels = [_panel(drawing, framing, levels, span) for drawing in drawings]
-    return _compose(path, panels, framing, title, _notes(times, levels, spacing_ms), levels, span)
+    return _compose(
+        path, panels, framing, title, _notes(times, levels, spacing_ms), levels, span, label
+    )
 
 
 def colour_span(times: np.ndarray) -> tuple[float, float]:
@@ -193,6 +197,7 @@ def _compose(
     notes: str,
     levels: np.ndarray,
     span: tuple[float, float],
+    label: str,
 ) -> Path:
     """Put the pictures side by side with names, a scale bar and a colour bar."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -218,7 +223,7 @@ def _compose(
         axes.autoscale(enable=False)  # all panels at one scale, whatever is drawn beside them
         _label(axes, panel.view, framing, scale_bar=k == 0)
     bar = place(page[0] - 1.2, 0.75 + 0.08 * _PANEL_INCHES, 0.17, 0.84 * _PANEL_INCHES)
-    _colour_bar(bar, levels, span)
+    _colour_bar(bar, levels, span, label)
     figure.text(0.2 / page[0], 1 - 0.34 / page[1], title, size=13, color=INK, weight="bold")
     lines = textwrap.fill(notes, int(_LETTERS_AN_INCH * (page[0] - 0.4)))
     figure.text(0.2 / page[0], 0.13 / page[1], lines, size=8.5, color=INK)
@@ -247,7 +252,7 @@ def _label(axes: Any, view: View, framing: Framing, *, scale_bar: bool) -> None:
         )
 
 
-def _colour_bar(axes: Any, levels: np.ndarray, span: tuple[float, float]) -> None:
+def _colour_bar(axes: Any, levels: np.ndarray, span: tuple[float, float], label: str) -> None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
@@ -255,7 +260,7 @@ def _colour_bar(axes: Any, levels: np.ndarray, span: tuple[float, float]) -> Non
     bar = axes.figure.colorbar(mappable, cax=axes, ticks=levels)
     for level in levels:
         axes.axhline(level, color=INK, lw=0.7)
-    bar.set_label("activation time (ms)", size=9.5, color=INK)
+    bar.set_label(label, size=9.5, color=INK)
     bar.outline.set_edgecolor(INK)
     axes.tick_params(labelsize=8.5, colors=INK, length=2.5)
 

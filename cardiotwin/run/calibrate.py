@@ -1,5 +1,6 @@
 """A calibration from a recorded ECG to a folder: the fitted twin, how sure it is, and a report."""
 
+import dataclasses
 import json
 import time
 from pathlib import Path
@@ -168,6 +169,7 @@ def assemble(
     with journal.stage("lead field"):
         electrodes = recording.electrodes(twin.mesh, twin.anatomy.electrodes)
         field = recording.lead_field(twin, electrodes)
+    heart = dataclasses.replace(heart, curved=False)  # continuous, for the descents
     leads = np.asarray(twelve_leads(np.asarray(field.field).T, field.names)).T
     rows = [LEAD_NAMES.index(name) for name in observed.names]
     action = SigmoidAction(upstroke=task.upstroke)

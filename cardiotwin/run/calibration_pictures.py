@@ -106,3 +106,10 @@ def draw_calibration(
             config_text=config_text,
         ),
     )
+
+
+def _spacing(values: np.ndarray) -> float:
+    """A round spacing of lines, some five over the range."""
+    fifth = max(float(np.ptp(values)), 1e-3) / 5.0
+    power = 10.0 ** np.floor(np.log10(fifth))
+    return float(power * min((1.0, 2.0, 5.0, 10.0), key=lambda k: abs(k - fifth / power)))

@@ -41,6 +41,9 @@ class EikonalHeart(eqx.Module):
         capture: from a stimulus to the activation of the muscle that it reaches, ms.
         slowing: [elements, 3] factors on the velocities along fibre, sheet and normal, such as
             those of a scar; None for none.
+        curved: correct the times for the curvature of fronts. The correction is more exact and
+            steps by fractions of a ms where another way wins; times without it are continuous in
+            all parameters, which descents need.
     """
 
     mesh: EikonalMesh
@@ -52,6 +55,7 @@ class EikonalHeart(eqx.Module):
     radius: Float[type_array, ""]
     capture: Float[type_array, ""]
     slowing: Float[type_array, "elements 3"] | None = None
+    curved: bool = eqx.field(default=True, static=True)
 
     @classmethod
     def of(
@@ -142,13 +146,23 @@ class EikonalHeart(eqx.Module):
         metric = self.metric()
         roots = self.roots
         if isinstance(roots, Places):
-            initial = around_sites(self.mesh, metric, self.sites(), roots.onset, radius=self.radius)
-            return activation_times(self.mesh, metric, initial + self.capture).times
-        times = activation_times(self.mesh, metric, roots.initial(self.mesh) + self.capture).times
+            initial = around_sites(
+                self.mesh,
+                metric,
+                self.sites(),
+                roots.onset,
+                radius=self.radius,
+                continuous=not self.curved,
+            )
+            return self._arrivals(metric, initial + self.capture)
+        times = self._arrivals(metric, roots.initial(self.mesh) + self.capture)
         for _ in range(roots.answers()):
             initial = roots.answered(self.mesh, times) + self.capture
-            times = activation_times(self.mesh, metric, initial).times
+            times = self._arrivals(metric, initial)
         return times
+
+    def _arrivals(self, metric: Array, initial: Array) -> Array:
+        return activation_times(self.mesh, metric, initial, curved=self.curved).times
 
 
 def _laid_out(
