@@ -62,18 +62,19 @@ def draw_calibration(
             mesh,
             mean,
             cut=True,
-            title="Activation time, mean of the fits",
+            title=MEAN,
         ),
     )
     attempt(
-        "Standard deviation of the activation time over the fits",
+        f"{SPREAD} over the fits",
         "map of the spread",
         lambda: activation_map(
             folder / "spread.png",
             mesh,
             sd,
-            spacing_ms=1.0,
-            title="Standard deviation of the activation time",
+            spacing_ms=_spacing(sd),
+            title=SPREAD,
+            label="standard deviation (ms)",
         ),
     )
     attempt(
