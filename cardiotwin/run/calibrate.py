@@ -1,6 +1,5 @@
 """A calibration from a recorded ECG to a folder: the fitted twin, how sure it is, and a report."""
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -165,11 +164,11 @@ def assemble(
             twin.tissue.fibres,
             experiment.tissue.layers(twin.anatomy),
             CANDIDATES[: task.roots[0]],
+            curved=False,
         )
     with journal.stage("lead field"):
         electrodes = recording.electrodes(twin.mesh, twin.anatomy.electrodes)
         field = recording.lead_field(twin, electrodes)
-    heart = dataclasses.replace(heart, curved=False)  # continuous, for the descents
     leads = np.asarray(twelve_leads(np.asarray(field.field).T, field.names)).T
     rows = [LEAD_NAMES.index(name) for name in observed.names]
     action = SigmoidAction(upstroke=task.upstroke)

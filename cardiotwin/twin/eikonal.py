@@ -64,6 +64,8 @@ class EikonalHeart(eqx.Module):
         fibres: Fibres,
         layers: Mapping[str, tuple[np.ndarray, VelocityTarget]],
         sites: Sequence[VentricularSite],
+        *,
+        curved: bool = True,
     ) -> "EikonalHeart":
         """Lay velocities and root nodes out over a heart.
 
@@ -73,13 +75,15 @@ class EikonalHeart(eqx.Module):
             layers: masks [elements] and velocities by name, the later ones on top, such as
                 `Myocardium.layers` gives them.
             sites: root nodes.
+            curved: correct the times for the curvature of fronts; not for descents.
 
         Raises:
             ValueError: layers that leave an element out, or no site.
         """
         mesh, layer, velocity = _laid_out(anatomy, layers)
         chart = VentricularChart.of(anatomy.map)
-        return cls(mesh, fibres, layer, velocity, Places.of(sites), chart, *_radius(mesh))
+        roots = Places.of(sites)
+        return cls(mesh, fibres, layer, velocity, roots, chart, *_radius(mesh), curved=curved)
 
     @classmethod
     def stimulated(
