@@ -219,7 +219,7 @@ def test_wasserstein_still_grows_where_voltages_have_nothing_in_common():
     assert farther[1] < 1.3 * farther[0]
 
 
-@pytest.mark.parametrize("gain", ["none", "global", "leads"])
+@pytest.mark.parametrize("gain", ["none", "global", "groups", "leads"])
 def test_gain_makes_up_for_amplitude_and_never_turns_a_lead_round(gain):
     observed = np.asarray(wave(0.0))
     loss = Waveform(TIMES, observed, NAMES, gain=gain)
@@ -229,6 +229,15 @@ def test_gain_makes_up_for_amplitude_and_never_turns_a_lead_round(gain):
     assert (np.asarray(upside_down) > 0.0).all()
     if gain != "none":
         np.testing.assert_allclose(loss.gains(wave(0.0, 0.5)), 2.0, rtol=0.01)
+
+
+def test_chest_and_limb_leads_have_gains_of_their_own():
+    names = ("I", "II", "III", "V1", "V2")
+    observed = np.repeat(np.asarray(wave(0.0))[:, :1], 5, axis=1)
+    simulated = jnp.asarray(observed / np.array([2.0, 2.0, 2.0, 0.5, 0.5]))
+    loss = Waveform(TIMES, observed, names, gain="groups")
+    np.testing.assert_allclose(loss.gains(simulated), [2.0, 2.0, 2.0, 0.5, 0.5], rtol=0.01)
+    assert float(loss(simulated)) < 0.01 * float(Waveform(TIMES, observed, names)(simulated))
 
 
 def test_limb_leads_that_follow_from_others_are_not_counted_twice():

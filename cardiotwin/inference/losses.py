@@ -7,7 +7,7 @@ would make the answer look surer than it is: `independent` leaves them out.
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax
@@ -18,8 +18,9 @@ from jaxtyping import Array, Float
 
 from cardiotwin.ecg.differentiable import soft_measurements
 
+CHEST = ("V1", "V2", "V3", "V4", "V5", "V6")
 DERIVED = ("III", "aVR", "aVL", "aVF")  # from I and II
-Gain = Literal["none", "global", "leads"]
+Gain = Literal["none", "global", "groups", "leads"]
 
 
 class Noise(eqx.Module):
@@ -102,8 +103,10 @@ class Waveform(AbstractLoss):
         names: of the leads; decide which of them are independent.
         noise: of recording and model.
         gain: "none" takes the simulated amplitude as it is; "global" fits one factor, since
-            conductivities of torso and heart scale all leads alike; "leads" one a lead, which
-            leaves the leads' shapes alone. Factors are positive.
+            conductivities of torso and heart scale all leads alike; "groups" one for the chest
+            leads and one for the others, since a generic torso has electrodes of the chest nearer
+            to the heart, or farther from it, than the patient's; "leads" one a lead, which leaves
+            the leads' shapes alone. Factors are positive.
 
     Raises:
         ValueError: shapes that do not fit, or an ECG that is flat or not finite.
@@ -115,6 +118,7 @@ class Waveform(AbstractLoss):
     whitener: Float[np.ndarray, "times times"]
     independent: tuple[int, ...] = eqx.field(static=True)
     gain: str = eqx.field(static=True)
+    chest: tuple[bool, ...] = eqx.field(static=True)
 
     def __init__(
         self,
@@ -126,8 +130,9 @@ class Waveform(AbstractLoss):
         gain: Gain = "global",
     ):
         t_ms, observed = check_observed("Waveform", t_ms, observed, names)
-        if gain not in ("none", "global", "leads"):
-            raise ValueError(f"Waveform: gain is {gain!r}; give 'none', 'global' or 'leads'.")
+        if gain not in get_args(Gain):
+            raise ValueError(f"Waveform: gain is {gain!r}; give one of {get_args(Gain)}.")
+        self.chest = tuple(name in CHEST for name in names)
         self.independent = independent(names)
         self.t_ms, self.observed, self.gain = t_ms, observed, gain
         noise = noise or Noise()
@@ -147,26 +152,37 @@ class Waveform(AbstractLoss):
         weight = jnp.asarray(self.whitener, ecg.dtype)
         here = weight @ ecg[:, chosen]
         there = weight @ jnp.asarray(self.observed, ecg.dtype)[:, chosen]
-        factor = jnp.broadcast_to(self.factor(here, there), here.shape)
-        return (factor * here - there).ravel()
-
-    def factor(self, here: Array, there: Array) -> Array:
-        """Gain that fits best, kept positive: [] or [leads]."""
-        if self.gain == "none":
-            return jnp.ones((), here.dtype)
-        axis = 0 if self.gain == "leads" else None
-        power = jnp.sum(here**2, axis) + 1e-12
-        best = jnp.sum(here * there, axis) / power
-        least = 0.05 * jnp.sqrt(jnp.sum(there**2, axis) / power)
-        return 0.5 * (best + jnp.sqrt(best**2 + 4.0 * least**2))
+        return (self._factors(here, there, chosen) * here - there).ravel()
 
     def gains(self, ecg: Float[Array, "times leads"]) -> Float[Array, " leads"]:
         """Factor on every lead of a simulated ECG."""
         weight = jnp.asarray(self.whitener, ecg.dtype)
-        chosen = np.array(self.independent) if self.gain == "global" else np.arange(ecg.shape[1])
-        observed = jnp.asarray(self.observed, ecg.dtype)
-        found = self.factor(weight @ ecg[:, chosen], weight @ observed[:, chosen])
-        return jnp.broadcast_to(found, (ecg.shape[1],))
+        every = np.arange(ecg.shape[1])
+        here, there = weight @ ecg, weight @ jnp.asarray(self.observed, ecg.dtype)
+        return self._factors(here, there, every)[0]
+
+    def _factors(self, here: Array, there: Array, leads: np.ndarray) -> Array:
+        """Gains [times, leads] of whitened leads, such as fit best and are positive.
+
+        Leads of a group share a gain; it is that of its independent leads.
+        """
+        power, product = jnp.sum(here**2, axis=0), jnp.sum(here * there, axis=0)
+        size = jnp.sum(there**2, axis=0)
+        group = self._groups()[leads]
+        if self.gain == "none":
+            return jnp.ones_like(here)
+        counted = np.isin(leads, self.independent) | (self.gain == "leads")
+        mine = jnp.asarray((group[:, None] == group[None]) & counted[None], here.dtype)
+        power, product, size = mine @ power + 1e-12, mine @ product, mine @ size
+        best, least = product / power, 0.05 * jnp.sqrt(size / power)
+        found = 0.5 * (best + jnp.sqrt(best**2 + 4.0 * least**2))
+        return jnp.broadcast_to(found[None], here.shape)
+
+    def _groups(self) -> np.ndarray:
+        """A number for every lead: leads of one number share a gain."""
+        if self.gain == "leads":
+            return np.arange(len(self.chest))
+        return np.array(self.chest, int) if self.gain == "groups" else np.zeros(len(self.chest))
 
 
 class Correlation(AbstractLoss):

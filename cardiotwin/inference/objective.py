@@ -74,6 +74,14 @@ def costs(
 
 
 @eqx.filter_jit
+def residuals(
+    objective: Objective, latents: Float[type_array, "cases latents"]
+) -> Float[Array, "cases residuals"]:
+    """Residuals of many cases, one by one."""
+    return jax.lax.map(objective.residual, latents)
+
+
+@eqx.filter_jit
 def jacobian(
     objective: Objective, latent: Float[type_array, " latents"]
 ) -> Float[Array, "residuals latents"]:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from cardiotwin._types import type_array
 
-from .objective import Objective, jacobian
+from .objective import Objective, jacobian, residuals
 from .optimise import Log, Minima, least_squares, quiet
 
 
@@ -123,7 +123,7 @@ def ensemble(
     *,
     members: int = 20,
     seed: int = 0,
-    most_steps: int = 15,
+    most_steps: int = 25,
     tolerance: float = 1e-3,
     at_once: int = 1,
     log: Log = quiet,
@@ -150,11 +150,9 @@ def ensemble(
     starts = np.atleast_2d(starts)
     size = jax.eval_shape(objective.residual, jnp.asarray(starts[0])).shape[0]
     shifts = np.random.default_rng(seed).standard_normal((members, size))
-    # from where the fit would end if residuals were linear: a descent alone hardly moves along what
-    # the ECG does not tell
-    moves = [_answer(objective, start) for start in starts]
-    turn = np.arange(members) % len(starts)
-    begin = np.stack([starts[k] + moves[k] @ shift for k, shift in zip(turn, shifts, strict=True)])
+    begin = np.stack(
+        [_towards(objective, starts[k % len(starts)], shift) for k, shift in enumerate(shifts)]
+    )
     found = least_squares(
         objective,
         begin,
@@ -171,10 +169,20 @@ def ensemble(
     return Posterior(latents, values, objective.unknowns.labels, "ensemble", told), found
 
 
-def _answer(objective: Objective, start: np.ndarray) -> Float[np.ndarray, "latents residuals"]:
-    """How a minimum answers to a shift of the residuals, by Gauss-Newton."""
+SHARES = np.array([1.0, 0.5, 0.25, 0.1, 0.0])
+
+
+def _towards(objective: Objective, start: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Where a fit to shifted residuals begins: on the way to where it would end by Gauss-Newton.
+
+    A descent alone hardly moves along what the ECG does not tell. As far of the way is gone as
+    lowers the cost most.
+    """
     slope = np.asarray(jacobian(objective, jnp.asarray(start, float)), np.float64)
-    return np.linalg.solve(slope.T @ slope, slope.T)
+    move = np.linalg.solve(slope.T @ slope, slope.T @ shift)
+    tried = start + SHARES[:, None] * move
+    apart = np.asarray(residuals(objective, jnp.asarray(tried))) - shift
+    return tried[np.argmin(np.sum(apart**2, axis=1))]
 
 
 def nuts(

@@ -283,7 +283,7 @@ def describe(
         "fit": {
             "correlation": best.correlation(),
             "correlation_by_lead": best.lead_correlations(),
-            "gain": float(np.mean(_gains(best))),
+            "gain_by_lead": dict(zip(observed.names, _gains(best).tolist(), strict=True)),
             "cost": float(best.minima.costs[0]),
             "root_nodes": len(best.model.heart.roots.onset),
             "log_evidence_by_root_nodes": {str(k): v for k, v in choice.log_evidence.items()},
@@ -316,7 +316,7 @@ def describe(
 def _gains(best: Calibration) -> np.ndarray:
     loss = best.objective.loss
     raw = ecgs(best.objective, jnp.asarray(best.latent)[None], 1)[0]
-    return np.asarray(loss.gains(raw)) if isinstance(loss, Waveform) else np.ones(1)
+    return np.asarray(loss.gains(raw)) if isinstance(loss, Waveform) else np.ones(raw.shape[1])
 
 
 def _write(folder: Path, twin: Twin, best, known: Known, observed: Observed, found) -> None:

@@ -5,6 +5,7 @@ from typing import Literal
 
 from cardiotwin._types import Milliseconds
 from cardiotwin.inference import Method, Noise, Search
+from cardiotwin.inference.losses import Gain
 
 
 class QRSCalibration:
@@ -21,7 +22,8 @@ class QRSCalibration:
         step: between samples.
         roots: numbers of root nodes to try, rising; the evidence chooses.
         latest: onset of a root node that is possible.
-        gain: "global" fits one amplitude, "leads" one a lead, "none" takes the simulated one.
+        gain: "groups" fits one amplitude of the chest leads and one of the others, "global" one of
+            all, "leads" one a lead, "none" takes the simulated one.
         noise: of the recording, mV.
         discrepancy: of the model, as a share of the leads' median amplitude.
         length: time over which the discrepancy goes together.
@@ -44,7 +46,7 @@ class QRSCalibration:
         step: Milliseconds = 2.0,
         roots: Sequence[int] = (2, 3, 4, 5),
         latest: Milliseconds = 40.0,
-        gain: Literal["none", "global", "leads"] = "global",
+        gain: Gain = "groups",
         noise: float = 0.02,
         discrepancy: float = 0.08,
         length: Milliseconds = 8.0,
@@ -66,7 +68,7 @@ class QRSCalibration:
             raise ValueError(f"QRSCalibration: members {members} or draws {draws}: too few.")
         self.before, self.after, self.step = before, after, step
         self.roots, self.latest = tuple(int(k) for k in roots), latest
-        self.gain: Literal["none", "global", "leads"] = gain
+        self.gain: Gain = gain
         self.noise = Noise(noise, discrepancy, length)
         self.upstroke = upstroke
         self.search = Search() if search is None else search
