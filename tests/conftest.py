@@ -48,10 +48,16 @@ def tabulate(record_property):
 
     def add(title: str, **columns) -> None:
         # reports travel between processes: plain Python numbers only
-        plain = {k: v.item() if isinstance(v, np.generic) else v for k, v in columns.items()}
-        record_property(ROW, [title, plain])
+        record_property(ROW, [title, {k: _plain(v) for k, v in columns.items()}])
 
     return add
+
+
+def _plain(value):
+    """A number as it is; a list of numbers as text."""
+    if np.ndim(value) == 0:
+        return value.item() if hasattr(value, "item") else value
+    return " ".join(f"{x:.3g}" for x in np.ravel(value))
 
 
 @pytest.fixture
